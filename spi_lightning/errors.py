@@ -1,0 +1,20 @@
+"""The errors that a user can do something about."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SpiError(Exception):
+    """Something that the user gave cannot be used; the message says what, where, and what to do.
+
+    A command prints the message of such an error without a traceback and exits with status 1. Any other
+    exception is a fault of the program and keeps its traceback.
+    """
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the valid name nearest to ``name``, or an empty string."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
