@@ -1,0 +1,1 @@
+"""A physical forward model of a single-particle imaging experiment."""

@@ -1,0 +1,102 @@
+"""What can be set of a simulated experiment. Lengths are in nm unless a line says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Beam:
+    """The pulses and where particles cross them."""
+
+    pulse_energy: float  # mean energy of a pulse at the source, J
+    pulse_energy_spread: float  # its relative standard deviation from shot to shot
+    transmission: float  # share of that energy that arrives in the focus
+    focus: float  # full width at half maximum of the focus, nm
+    halo_share: float  # share of the energy in a wider Gaussian around the focus
+    halo_focus: float  # full width at half maximum of that halo, nm
+    centre_jitter: float  # standard deviation of the beam's position on the detector along x and y, pixels
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The pixels that record, and their faults."""
+
+    shape: tuple[int, int]  # rows, columns
+    centre: tuple[float, float]  # where the beam meets the detector: x (column), y (row); instrument.centre goes first
+    shadows: tuple[tuple[int, int, int, int], ...]  # rectangles without data: first row, end row, first column, end
+    beamstop_radius: float  # pixels nearer to the beam than this hold no data
+    saturation: int | None  # highest count that a pixel can hold, photons; null: none
+    dead_share: float  # share of pixels that always read 0; flagged in the mask
+    hot_share: float  # share of pixels that always read high; flagged in the mask
+    unmasked_hot: int  # number of hot pixels that the mask has missed
+    hot_level: float  # mean photons in a hot pixel
+    adu_per_photon: float | None  # null: photon counts; otherwise raw frames in detector units (float32)
+    adu_noise: float  # standard deviation of the read-out noise, ADU; used with adu_per_photon
+
+
+@dataclass(frozen=True)
+class Background:
+    """Light that no particle scattered: expected photons per pixel, by momentum transfer q in nm⁻¹."""
+
+    gas_level: float  # photons a pixel at q = 0 from carrier gas
+    gas_width: float  # nm⁻¹; the gas falls as exp(−(q/width)^exponent)
+    gas_exponent: float
+    flat_level: float  # photons a pixel everywhere: fluorescence, stray light
+    spread: float  # standard deviation of the logarithm of the level from shot to shot
+    streak_share: float  # share of patterns with a streak
+    streak_level: float  # photons a pixel of a streak at q = 0
+    streak_width: float  # its standard deviation across, pixels
+    streak_length: float  # it falls as 1/(1 + (r/length)²), pixels
+    streak_angle: float  # mean direction from the detector's rows, degrees
+    streak_angle_spread: float  # its standard deviation, degrees
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """One sort of pattern in the mixture."""
+
+    share: float  # how many of the patterns, relative to the other ingredients' shares
+    single: bool  # true: this is what the experiment is after, one whole particle of the right sort
+    particles: tuple[str, ...]  # names under simulate.particles; one is drawn for each particle. Empty: a blank
+    count: tuple[int, int]  # fewest and most particles in a pattern; each further one is half as likely
+    separation: tuple[float, float] | None  # nm, drawn evenly in its logarithm; null: the particles touch
+    expert_rate: float  # chance that the expert calls a very bright one a single hit
+    expert_photons: float  # scattered photons on the detector at which that chance has fallen to half
+
+
+@dataclass(frozen=True)
+class Expert:
+    """The person who labels. What is a single hit and what is called one are two things."""
+
+    width: float  # decades of brightness over which the expert's eye gives out
+    labelled: int | None  # total number of patterns called single hits; null: as many as the chances give
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A whole simulated run."""
+
+    n_patterns: int
+    seed: int
+    beam: Beam
+    detector: Detector
+    background: Background
+    least_photons: float  # the hit finder keeps a shot if about this many photons or more were scattered
+    particles: dict[str, dict[str, Any]]  # name → class (_target_) and settings of a sort of particle
+    composition: dict[str, Ingredient]
+    expert: Expert
+
+
+@dataclass(frozen=True)
+class Size:
+    """A distribution of sizes, cut off at ``low`` and ``high``. Lengths in nm."""
+
+    distribution: Literal["normal", "lognormal", "uniform"]
+    centre: float  # mean (normal) or median (lognormal)
+    spread: float  # standard deviation: nm (normal) or of the natural logarithm (lognormal)
+    low: float
+    high: float
+    broad_share: float = 0.0  # share of particles from a second, wider distribution of the same kind and centre
+    broad_spread: float = 0.0  # its spread
