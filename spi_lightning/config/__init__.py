@@ -1,0 +1,1 @@
+"""From Hydra's composed config to checked settings, and the scope in which every job runs."""

@@ -1,0 +1,86 @@
+"""Compose what the command line asks for before Hydra takes over, so that a mistake is told in one sentence."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from spi_lightning.config.check import checked, fields_at
+from spi_lightning.errors import SpiError, nearest
+
+
+def check_command_line(name: str, conf: Path, schema: type[Any]) -> None:
+    """Compose and check every job that the command line asks for.
+
+    In a sweep, each swept value is tried once, with the first value of the others.
+
+    Raises:
+        SpiError: an override cannot be parsed, names an unknown key or group choice, or has a value of a wrong type.
+    """
+    arguments, unknown = get_args_parser().parse_known_args()
+    if unknown:
+        raise SpiError(f"Unknown option {unknown[0]}. Settings are given as KEY=VALUE; see --help.")
+    if arguments.config_name or arguments.config_path or arguments.hydra_help or arguments.info:
+        return  # Hydra's own business
+    folder = arguments.config_dir
+    if folder and not Path(folder).is_dir():
+        raise SpiError(f"--config-dir {folder}: there is no such folder.")
+    search = [f"hydra.searchpath=[file://{Path(folder).resolve()}]"] if folder else []
+    for overrides in _jobs(arguments.overrides, arguments.multirun):
+        try:
+            with initialize_config_dir(str(conf), version_base="1.3"):
+                cfg = compose(name, overrides=[*search, *overrides])
+            values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise SpiError(_sentence(error, conf, schema)) from None
+        checked(schema, values)
+
+
+def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
+    parser = OverridesParser.create()
+    choices: list[list[str]] = []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            raise SpiError(f"'{text}' cannot be read as KEY=VALUE. {str(error).splitlines()[0]}") from None
+        if not override.is_sweep_override():
+            choices.append([text])
+        elif not multirun:
+            raise SpiError(f"'{text}' gives several values: add -m to run one job for each, or quote the value.")
+        else:
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+    first = [values[0] for values in choices]
+    jobs = [first]
+    for position, values in enumerate(choices):
+        jobs += [[*first[:position], value, *first[position + 1 :]] for value in values[1:]]
+    return jobs
+
+
+def _sentence(error: Exception, conf: Path, schema: type[Any]) -> str:
+    """What Hydra says, with the nearest valid name."""
+    text = str(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        *path, last = key.split(".")
+        valid = fields_at(schema, tuple(path))
+        groups = sorted(p.name for p in conf.iterdir() if p.is_dir()) if not path else []
+        known = f" Valid here: {', '.join(valid)}." if valid else ""
+        return f"{key}: there is no such key.{nearest(last, [*valid, *groups])}{known}"
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, choice = match[1].rpartition("/")
+        names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        return f"{group}={choice}: there is no such choice.{nearest(choice, names)} Valid: {', '.join(names)}."
+    if isinstance(error, MissingMandatoryValue):
+        key = error.full_key
+        return f"{key}: this value must be given, as {key}=VALUE."
+    return " ".join(text.split())

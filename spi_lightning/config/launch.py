@@ -1,0 +1,75 @@
+"""What every command does around its own work: help, a checked config, a job scope, errors that can be read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spi_lightning.config.help import help_text
+from spi_lightning.errors import SpiError
+
+T = TypeVar("T")
+
+
+def launch(name: str, schema: Callable[[], type[T]], task: Callable[[T, Any], None]) -> None:
+    """Run a command.
+
+    Args:
+        name: of its primary config, ``conf/NAME.yaml``.
+        schema: gives the dataclass that the config must fit; a function, since its module may be slow to import.
+        task: does the work, given the checked config and the :class:`~spi_lightning.config.scope.Job`.
+    """
+    if any(argument in ("--help", "-h") for argument in sys.argv[1:]):
+        print(help_text(name, conf_folder(), sys.argv[1:]))
+        return
+    import hydra
+
+    from spi_lightning.config.compose import check_command_line
+
+    try:
+        check_command_line(name, conf_folder(), schema())
+    except SpiError as error:
+        _complain(error)
+        sys.exit(1)
+
+    def run(cfg: Any) -> None:
+        _run(cfg, schema(), task)
+
+    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(run)()
+
+
+def conf_folder() -> Path:
+    """The folder of configs: the package's own, or the one beside the ``pyproject.toml`` of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    beside = package.parent / "conf"
+    # An editable install may leave a stale copy inside the package; a checkout is known by its pyproject.toml.
+    if beside.is_dir() and (package.parent / "pyproject.toml").is_file():
+        return beside
+    return package / "conf"
+
+
+def _run(cfg: Any, schema: type[T], task: Callable[[T, Any], None]) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from spi_lightning.config.check import checked
+    from spi_lightning.config.scope import job_scope
+
+    runtime = HydraConfig.get()
+    folder = Path(runtime.runtime.output_dir)
+    try:
+        settings = checked(schema, OmegaConf.to_container(cfg, resolve=True))
+        with job_scope(folder, OmegaConf.to_yaml(cfg, resolve=True)) as job:
+            task(settings, job)
+    except SpiError as error:
+        _complain(error)
+        if runtime.mode == RunMode.MULTIRUN:  # Hydra goes on with the other jobs and reports this one at the end
+            raise
+        sys.exit(1)
+
+
+def _complain(error: SpiError) -> None:
+    print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""From files of patterns to what training and simulation read and write."""
