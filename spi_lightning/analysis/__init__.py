@@ -1,0 +1,1 @@
+"""What patterns and selections of patterns tell: pure functions on batched tensors."""
