@@ -1,0 +1,563 @@
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from spi_lightning.errors import SpiError
+from spi_lightning.patterns import dialects, good_pixels, open_run
+from spi_lightning.patterns.hdf5 import close_files, resolve
+
+from . import foreign
+
+
+def check_frames(run, frames):
+    assert len(run) == len(frames)
+    np.testing.assert_array_equal(run.read(range(len(frames))), frames)
+    np.testing.assert_array_equal(np.concatenate([block for _, block in run.blocks(4)]), frames)
+
+
+# --- the paper's own tools ---------------------------------------------------------------------------------------
+
+
+def test_paper_one_group(tmp_path):
+    frames = foreign.photons(dtype=np.int32)
+    labels = np.array([1, 0, 0, 1, 0, -1], np.int8)
+    path = foreign.paper_cxi(tmp_path / "run7.cxi", {1: frames}, mask=foreign.half_mask(), labels=labels)
+    run = open_run(foreign.add_instrument(path))
+    check_frames(run, frames)
+    assert run.segments[0].dialect == "CXI images"
+    assert run.dtype == np.int32
+    assert run.ids.tolist() == [f"run7:{i}" for i in range(6)]
+    np.testing.assert_array_equal(run.mask, foreign.half_mask() == 0)
+    np.testing.assert_array_equal(run.labels, labels)
+    assert run.geometry.centre == (4.5, 3.5)
+    assert run.geometry.photon_energy == pytest.approx(1600)
+    assert (run.geometry.distance, run.geometry.pixel_size) == (0.5, 3e-4)
+    assert run.notes == []
+
+
+def test_paper_groups_in_natural_order_with_their_own_ids(tmp_path):
+    groups = {k: foreign.photons(2, seed=k) for k in (10, 2, 1)}
+    run = open_run(foreign.paper_cxi(tmp_path / "a.cxi", groups))
+    check_frames(run, np.concatenate([groups[1], groups[2], groups[10]]))
+    assert run.ids.tolist() == [f"a:image_{k}:{i}" for k in (1, 2, 10) for i in range(2)]
+    assert len(run.segments) == 3
+
+
+@pytest.mark.parametrize(
+    "dataset", ["entry_1/image_2/data", "/entry_1/data_2/data", "entry_1/image_2", "entry_1/data_2/"]
+)
+def test_paper_group_chosen_by_any_of_its_names(tmp_path, dataset):
+    groups = {1: foreign.photons(2), 2: foreign.photons(3, seed=5)}
+    path = foreign.paper_cxi(tmp_path / "a.cxi", groups, mask=foreign.half_mask())
+    if dataset == "entry_1/data_2/":
+        with pytest.raises(SpiError, match="is no dataset"):
+            open_run(path, dataset=dataset)
+        return
+    run = open_run(path, dataset=dataset)
+    check_frames(run, groups[2])
+    assert run.ids[0] == "a:image_2:0"  # as when the whole file is read
+    assert not run.mask.all()
+
+
+def test_paper_group_without_frames_is_passed_over_unless_it_is_the_only_one(tmp_path):
+    frames = foreign.photons(2)
+    run = open_run(foreign.paper_cxi(tmp_path / "a.cxi", {1: frames[:0], 2: frames}))
+    check_frames(run, frames)
+    with pytest.raises(SpiError, match="holds no frames"):
+        open_run(foreign.paper_cxi(tmp_path / "b.cxi", {1: frames[:0]}))
+
+
+def test_data_behind_a_soft_link_in_the_image_group(tmp_path):
+    frames = foreign.photons()
+    path = tmp_path / "a.cxi"
+    with h5py.File(path, "w") as file:
+        file["entry_1/instrument_1/detector_1/data"] = frames
+        file["entry_1/image_1/data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
+        file["entry_1/image_1/detector_1"] = h5py.SoftLink("../instrument_1/detector_1")
+        file["entry_1/image_1/labels"] = np.ones(6)
+        file["entry_1/image_1/detector_2"] = h5py.SoftLink("/entry_1/instrument_1/detector_1")
+        file["entry_1/instrument_1/detector_1/distance"] = 0.25
+    run = open_run(path)
+    check_frames(run, frames)
+    assert run.labels.tolist() == [1] * 6
+    assert run.geometry.distance == 0.25
+
+
+# --- extra-data --------------------------------------------------------------------------------------------------
+
+
+def test_extra_data_assembled(tmp_path):
+    frames = foreign.photons(4, dtype=np.float32)
+    trains, pulses = np.array([10001, 10001, 10002, 10002]), np.array([0, 8, 0, 8], np.uint64)
+    masks = np.zeros(frames.shape, np.uint32)
+    masks[1, 0, 0] = 1 << 17  # a calibration flag of one memory cell
+    masks[2, 3, 3] = 2
+    masks[3] = 0xFFFFFFFF  # a missing frame
+    run = open_run(foreign.extra_data_cxi(tmp_path / "a.cxi", frames, trains, pulses, masks))
+    check_frames(run, frames)
+    assert run.segments[0].dialect == "European XFEL CXI"
+    assert run.ids.tolist() == ["10001:0", "10001:8", "10002:0", "10002:8"]
+    assert not run.mask[0, 0]
+    assert run.mask.sum() in (frames[0].size - 1, frames[0].size - 2)
+    assert run.mask[3, 3]  # 0x2 belongs to the frame
+    assert any("1 of 4 frames are masked entirely" in note for note in run.notes)
+    assert not open_run(tmp_path / "a.cxi", mask_bits=2).mask[3, 3]
+
+
+def test_extra_data_ids_from_numbers_where_the_text_is_missing(tmp_path):
+    frames = foreign.photons(3)
+    path = foreign.extra_data_cxi(tmp_path / "a.cxi", frames, np.array([5, 5, 6]), np.array([1, 2, 1]))
+    with h5py.File(path, "a") as file:
+        del file["entry_1/experiment_identifier"]
+    assert open_run(path).ids.tolist() == ["5:1", "5:2", "6:1"]
+    with h5py.File(path, "a") as file:
+        del file["entry_1/trainId"]
+        file["entry_1/trainId"] = np.arange(2)
+    with pytest.raises(SpiError, match="there are 3 frames"):
+        open_run(path)
+
+
+def test_one_module_is_an_image_and_several_need_a_geometry(tmp_path):
+    frames = foreign.photons(3)
+    numbers = (np.arange(3), np.arange(3))
+    run = open_run(foreign.extra_data_cxi(tmp_path / "one.cxi", frames[:, None], *numbers, masks=frames[:, None] * 0))
+    check_frames(run, frames)
+    modules = np.repeat(frames[:, None], 16, axis=1)
+    with pytest.raises(SpiError, match="extra-geom"):
+        open_run(foreign.extra_data_cxi(tmp_path / "many.cxi", modules, *numbers))
+
+
+def test_virtual_source_that_is_missing_is_not_read_as_zeros(tmp_path):
+    path = foreign.extra_data_cxi(tmp_path / "a.cxi", foreign.photons(3), np.arange(3), np.arange(3))
+    (tmp_path / "a-source.h5").unlink()
+    with pytest.raises(SpiError, match=r"1 of the 1 files .* missing, for instance a-source\.h5"):
+        open_run(path)
+
+
+# --- psocake, Condor, photonConverter, panels --------------------------------------------------------------------
+
+
+def test_psocake(tmp_path):
+    frames = foreign.photons()
+    run = open_run(foreign.psocake_cxi(tmp_path / "amo_0007.cxi", frames, mask=foreign.half_mask()))
+    check_frames(run, frames)
+    assert run.segments[0].dialect == "psocake CXI"
+    assert run.dtype == np.float64
+    assert run.ids[1] == "amo_0007:1"
+    assert run.geometry.photon_energy == 1602.0  # not the electrons' 4012.7
+    assert (run.geometry.distance, run.geometry.pixel_size) == (0.581, 75e-6)
+    assert not run.mask[:2].any()
+    assert any("pulse_energy" in note for note in run.notes)
+
+
+def test_psocake_photons_beside_the_data_are_pointed_out_and_can_be_chosen(tmp_path):
+    frames = foreign.photons()
+    path = foreign.psocake_cxi(tmp_path / "a.cxi", frames * 8, counts=frames, joules=1500 * foreign.EV)
+    run = open_run(path)
+    check_frames(run, frames * 8)
+    assert run.geometry.photon_energy == pytest.approx(1500)
+    (hint,) = [note for note in run.notes if "photon counts" in note]
+    chosen = open_run(path, dataset=hint.rpartition("data.dataset=")[2].rstrip("."))
+    check_frames(chosen, frames)
+    assert chosen.dtype == np.uint16
+    assert chosen.geometry == run.geometry
+
+
+def test_condor(tmp_path):
+    frames = foreign.photons()
+    masks = np.zeros(frames.shape, np.uint16)
+    masks[:, 1, 1] = 512  # missing
+    masks[0, 2, 2] = 2  # saturated in one frame
+    masks[:, 3, 3] = 4096  # failed correction here, "has signal" in CXI 1.6
+    masks[:, 4, 4] = 2048  # corrected
+    run = open_run(foreign.condor_cxi(tmp_path / "condor.cxi", frames, masks))
+    check_frames(run, frames)
+    assert run.segments[0].dialect == "Condor CXI"
+    assert [tuple(map(int, p)) for p in np.argwhere(~run.mask)] == [(1, 1), (3, 3)]
+    assert run.geometry.photon_energy == pytest.approx(1239.841984)
+    assert run.geometry.centre == (4.5, 3.5)
+    assert (run.geometry.distance, run.geometry.pixel_size) == (2.4, 110e-6)
+    with pytest.raises(SpiError, match="complex"):
+        open_run(tmp_path / "condor.cxi", dataset="entry_1/data_1/data_fourier")
+
+
+def test_photon_converter(tmp_path):
+    frames = foreign.photons(2, (260, 257))
+    run = open_run(foreign.photon_converter_h5(tmp_path / "a.h5", frames))
+    check_frames(run, frames)
+    assert any("0.586 m" in note for note in run.notes)
+    path = foreign.photon_converter_h5(tmp_path / "b.h5", frames, ("pnccdBack", "pnccdFront"))
+    with pytest.raises(SpiError, match="pnccdFront"):
+        open_run(path)
+    check_frames(open_run(path, dataset="photonConverter/pnccdFront/photonCount"), frames)
+
+
+def test_panels_need_a_geometry(tmp_path):
+    with pytest.raises(SpiError, match=r"unassembled detector panels.*psana"):
+        open_run(foreign.multi_panel_cxi(tmp_path / "a.cxi"))
+
+
+def test_any_other_cxi(tmp_path):
+    frames = foreign.photons()
+    path = tmp_path / "a.cxi"
+    with h5py.File(path, "w") as file:
+        file["entry_1/instrument_1/detector_1/data"] = frames
+        file["entry_1/instrument_1/detector_1/mask"] = foreign.half_mask()
+        file["entry_1/data_1/data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
+    run = open_run(path)
+    check_frames(run, frames)
+    assert run.segments[0].dialect == "CXI"
+    assert not run.mask[:2].any()
+    close_files()
+    with h5py.File(path, "a") as file:
+        file["entry_1/data_2/data"] = frames
+    with pytest.raises(SpiError, match=r"several stacks(.|\n)*entry_1/data_2/data"):
+        open_run(path)
+    check_frames(open_run(path, dataset="entry_1/data_2/data"), frames)
+
+
+# --- Dragonfly ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slow_x", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_dragonfly_photons(tmp_path, slow_x, dtype):
+    frames = foreign.photons(dtype=np.int32)
+    flags = np.zeros((8, 10))
+    flags[0, 0], flags[7, 9] = 2, 1
+    detector = foreign.dragonfly_detector(tmp_path / "det.h5", mask=flags, slow_x=slow_x, dtype=dtype)
+    for path in (
+        foreign.emc(tmp_path / "a.emc", frames),
+        foreign.emc(tmp_path / "a.photons", frames),
+        foreign.dense_emc(tmp_path / "b.emc", frames, 1),
+        foreign.dense_emc(tmp_path / "c.emc", frames, 2),
+        foreign.dragonfly_photons(tmp_path / "d.h5", frames),
+    ):
+        run = open_run(path, detector=detector)
+        check_frames(run, frames)
+        np.testing.assert_array_equal(run.read([5, 0, 5]), frames[[5, 0, 5]])
+        assert run.shape == (8, 10)
+        assert run.geometry.centre == pytest.approx((4.25, 3.5), abs=2e-2 if dtype == np.float32 else 1e-6)
+        np.testing.assert_array_equal(run.mask, flags < 2)
+        assert any("2000 pixels" in note or dtype == np.float32 for note in run.notes)
+
+
+def test_dragonfly_text_detector(tmp_path):
+    frames = foreign.photons()
+    path = foreign.emc(tmp_path / "a.emc", frames)
+    run = open_run(path, detector=foreign.dragonfly_detector_text(tmp_path / "det.dat"))
+    check_frames(run, frames)
+    assert run.geometry.centre == pytest.approx((4.25, 3.5), abs=1e-3)
+
+
+def test_dragonfly_detector_is_needed_and_must_fit(tmp_path):
+    path = foreign.emc(tmp_path / "a.emc", foreign.photons())
+    lists = foreign.dragonfly_photons(tmp_path / "a.h5", foreign.photons())
+    for photons in (path, lists):
+        with pytest.raises(SpiError, match=r"data.detector=FILE"):
+            open_run(photons)
+        with pytest.raises(SpiError, match=r"describes 90 pixels.*80"):
+            open_run(photons, detector=foreign.dragonfly_detector(tmp_path / "other.h5", shape=(9, 10)))
+    with pytest.raises(SpiError, match="does not exist"):
+        open_run(path, detector=tmp_path / "nothing.h5")
+    with pytest.raises(SpiError, match="not Dragonfly's detector file"):
+        open_run(path, detector=lists)
+    with pytest.raises(SpiError, match="neither HDF5 nor its text form"):
+        open_run(path, detector=path)
+
+
+def test_dragonfly_detector_must_be_one_rectangle(tmp_path):
+    path = foreign.emc(tmp_path / "a.emc", foreign.photons())
+    detector = foreign.dragonfly_detector(tmp_path / "det.h5")
+    with h5py.File(detector, "a") as file:
+        order = np.random.default_rng(0).permutation(80)
+        for name in ("qx", "qy", "qz"):
+            file[name][...] = file[name][()][order]
+    with pytest.raises(SpiError, match="full rectangle"):
+        open_run(path, detector=detector)
+
+
+def test_dragonfly_photons_off_the_detector(tmp_path):
+    path = foreign.emc(tmp_path / "a.emc", foreign.photons(2))
+    raw = bytearray(path.read_bytes())
+    raw[1024 + 2 * 8 : 1024 + 2 * 8 + 4] = np.array(80, "<i4").tobytes()
+    path.write_bytes(raw)
+    run = open_run(path, detector=foreign.dragonfly_detector(tmp_path / "det.h5"))
+    run.read([1])
+    with pytest.raises(SpiError, match=r"frame 0 has photons in pixels .* to 80"):
+        run.read([0])
+
+
+# --- plain HDF5 --------------------------------------------------------------------------------------------------
+
+
+def test_plain_hdf5(tmp_path):
+    frames = foreign.photons(dtype=">i2")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["deep/down/counts"] = frames
+        file["deep/down/mask"] = foreign.half_mask()
+        file["quaternions"] = np.zeros((6, 4))
+        file["text"] = "hello"
+    run = open_run(path)
+    check_frames(run, frames)
+    assert run.dtype == np.int16
+    assert run.dtype.isnative
+    assert not run.mask[:2].any()
+    close_files()
+    with h5py.File(path, "a") as file:
+        file["other"] = frames
+    with pytest.raises(SpiError, match=r"several stacks(.|\n)*/other(.|\n)*data.dataset=PATH"):
+        open_run(path)
+    check_frames(open_run(path, dataset="other"), frames)
+
+
+def test_nothing_that_looks_like_patterns_lists_what_there_is(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["flat"] = np.zeros((4, 80))
+        file["names"] = ["a", "b"]
+    with pytest.raises(SpiError, match=r"/flat  \(4, 80\)  float64(.|\n)*data.dataset=PATH"):
+        open_run(path)
+    with pytest.raises(SpiError, match=r"no dataset 'nope'(.|\n)*/flat"):
+        open_run(path, dataset="nope")
+    with pytest.raises(SpiError, match=r"shape \(4, 80\)"):
+        open_run(path, dataset="flat")
+    with pytest.raises(SpiError, match="holds no numbers"):
+        open_run(path, dataset="names")
+
+
+# --- what all have in common -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "note"),
+    [
+        ({"energy": 1600 * foreign.EV}, 1600, ""),
+        ({"energy": 1600.0}, 1600, "read as eV"),
+        ({"energy": 8.0}, None, "no X-ray photon"),
+        ({"energy": 0.0}, None, "taken as unknown"),
+        ({"energy": np.nan}, None, "taken as unknown"),
+        ({"energy": 1e-3}, None, "no X-ray photon"),
+        ({"energy": np.array([0.99, 1.0, 1.01]) * 1600 * foreign.EV}, 1600, ""),  # shots differ a little
+        ({"energy": np.array([1.0, 2.0]) * 1600 * foreign.EV}, None, "varies"),
+    ],
+)
+def test_photon_energy_of_files(tmp_path, values, expected, note):
+    path = foreign.add_instrument(foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons()}), **values)
+    run = open_run(path)
+    assert run.geometry.photon_energy == (None if expected is None else pytest.approx(expected))
+    assert any(note in n for n in run.notes)
+    assert len([n for n in run.notes if "energy" in n]) == (1 if note else 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "note"),
+    [
+        ({"distance": 581.0}, "distance", "cannot be a distance in m"),
+        ({"distance": -0.5}, "distance", "cannot be a distance in m"),
+        ({"distance": np.array([0.5, 0.6])}, "distance", "varies"),
+        ({"pixel": (75.0, 75.0)}, "pixel_size", "cannot be a pixel size in m"),
+        ({"pixel": (0.0, np.nan)}, "pixel_size", "taken as unknown"),
+    ],
+)
+def test_lengths_that_cannot_be_metres_are_unknown(tmp_path, values, name, note):
+    path = foreign.add_instrument(foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons()}), **values)
+    run = open_run(path)
+    assert getattr(run.geometry, name) is None
+    assert any(note in n and "'entry_1/instrument_1/detector_1" in n for n in run.notes)
+
+
+def test_oblong_pixels_are_refused(tmp_path):
+    path = foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons()})
+    with pytest.raises(SpiError, match="Square pixels"):
+        open_run(foreign.add_instrument(path, pixel=(3e-4, 2e-4)))
+
+
+@pytest.mark.parametrize(
+    ("centre", "expected"),
+    [
+        ((0.0, 0.0, 0.0), None),
+        ((np.nan, 3.0, 0.0), None),
+        ((4.0, 3.0), (4.0, 3.0)),
+        (np.tile([4.0, 3.0, 0.0], (6, 1)), (4.0, 3.0)),
+        ([[4.0, 3.0, 0.0], [5.2, 3.0, 0.0]], None),
+        (np.zeros(7), None),
+    ],
+)
+def test_centres_of_files(tmp_path, centre, expected):
+    run = open_run(foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons()}, centre=centre))
+    assert run.geometry.centre == expected
+    assert any("image_center" in note for note in run.notes) == (expected is None)
+
+
+def test_mask_bits():
+    flags = np.array([0, 0x1, 0x2, 0x4, 0x8, 0x10, 0x20, 0x80, 0x200, 0x400, 0x1000, 0x1001])
+    good = [True] + [False] * 5 + [True] + [False] * 3 + [True, False]
+    for dtype in (np.uint16, np.uint32, np.int64, np.float32):
+        assert good_pixels(flags.astype(dtype)).tolist() == good
+    assert good_pixels(flags, 0x1000).tolist() == [True] * 10 + [False] * 2
+    assert good_pixels(np.array([-1], np.int8)).tolist() == [False]
+    assert good_pixels(np.array([True, False])).tolist() == [False, True]
+    with pytest.raises(SpiError, match=r"such as 0.5"):
+        good_pixels(np.array([0, 0.5]))
+    with pytest.raises(SpiError, match="cannot be read"):
+        good_pixels(np.array([b"a"]))
+
+
+def test_flags_that_are_no_fault_are_pointed_out(tmp_path):
+    mask = foreign.half_mask()
+    mask[5, 5] = 0x20
+    path = foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons()}, mask=mask)
+    run = open_run(path)
+    assert run.mask[5, 5]
+    assert any("1 pixels carry only flags" in note for note in run.notes)
+    assert not open_run(path, mask_bits=0x21).mask[5, 5]
+    with pytest.raises(SpiError, match="mask_bits"):
+        open_run(path, mask_bits=-1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "note"),
+    [
+        (np.array([1, 0, 1, 0, 0, 0], np.uint8), [1, 0, 1, 0, 0, 0], None),
+        (np.array([1, np.nan, 1, 0, -1, 0]), [1, -1, 1, 0, -1, 0], None),
+        (np.array([1, 0, 1, 0, 0, 0], bool), [1, 0, 1, 0, 0, 0], None),
+        (np.arange(6), None, "it holds 2"),
+        (np.zeros(5), None, "(5,)"),
+    ],
+)
+def test_labels_beside_the_data(tmp_path, labels, expected, note):
+    run = open_run(
+        foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons()}, mask=foreign.half_mask(), labels=labels)
+    )
+    assert (None if run.labels is None else run.labels.tolist()) == expected
+    assert [note in n for n in run.notes] == ([] if note is None else [True])
+
+
+def test_links_out_of_the_folder_are_refused(tmp_path):
+    frames = foreign.photons()
+    (tmp_path / "data").mkdir()
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["data"] = frames
+    with h5py.File(tmp_path / "data" / "inside.h5", "w") as file:
+        file["data"] = frames
+        file["again"] = h5py.ExternalLink("../secret.h5", "data")
+    cases = {"../secret.h5": "data", str(tmp_path / "secret.h5"): "data", "inside.h5": "again"}
+    for k, (target, name) in enumerate(cases.items()):
+        path = tmp_path / "data" / f"{k}.cxi"
+        with h5py.File(path, "w") as file:
+            file["entry_1/image_1/data"] = h5py.ExternalLink(target, name)
+        with pytest.raises(SpiError, match=r"(?s)out of the file's own folder.*refused"):
+            open_run(path)
+        with pytest.raises(SpiError, match="refused"):
+            open_run(path, dataset="entry_1/image_1/data")
+
+
+def test_links_inside_of_the_folder_are_followed(tmp_path):
+    frames = foreign.photons()
+    with h5py.File(tmp_path / "inside.h5", "w") as file:
+        file["data"] = frames
+    with h5py.File(tmp_path / "a.cxi", "w") as file:
+        file["entry_1/image_1/data"] = h5py.ExternalLink("inside.h5", "data")
+        file["entry_1/image_1/mask"] = foreign.half_mask()
+    run = open_run(tmp_path / "a.cxi")
+    check_frames(run, frames)
+    assert run.ids[0] == "a:0"
+    (tmp_path / "inside.h5").unlink()
+    with pytest.raises(SpiError, match=r"inside\.h5 does not exist"):
+        open_run(tmp_path / "a.cxi")
+
+
+def test_raw_storage_out_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "secret").write_bytes(bytes(range(160)))
+    with h5py.File(tmp_path / "data" / "a.h5", "w") as file:
+        file.create_dataset("data", (2, 8, 10), np.uint8, external=[(str(tmp_path / "secret"), 0, 160)])
+    with pytest.raises(SpiError, match=r"secret.*refused"):
+        open_run(tmp_path / "data" / "a.h5")
+
+
+def test_links_in_circles(tmp_path):
+    with h5py.File(tmp_path / "a.cxi", "w") as file:
+        file["entry_1/image_1/data"] = h5py.SoftLink("/entry_1/image_1/other")
+        file["entry_1/image_1/other"] = h5py.SoftLink("/entry_1/image_1/data")
+        file["entry_1/up"] = file["/"]
+    with pytest.raises(SpiError, match="circles"):
+        open_run(tmp_path / "a.cxi")
+    with h5py.File(tmp_path / "a.cxi") as file:
+        assert resolve(file, "entry_1/up/entry_1/up/entry_1").name.endswith("entry_1")
+        assert resolve(file, "entry_1/nothing/at/all") is None
+
+
+def test_missing_filter_is_named(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        # An optional filter that is not installed is skipped when writing, but is asked for when reading.
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_chunk((1, 8, 10))
+        creation.set_filter(32099, h5py.h5z.FLAG_OPTIONAL, (1,))
+        h5py.h5d.create(file.id, b"data", h5py.h5t.NATIVE_INT32, h5py.h5s.create_simple((2, 8, 10)), creation)
+    with pytest.raises(SpiError, match=r"HDF5 filter 32099 .*not installed.*h5repack"):
+        open_run(path)
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 8, 10), (2, 4, 10)])
+def test_frames_that_were_never_written(tmp_path, chunks):
+    for filled, name in {0: "none", 2: "some", 4: "most", 6: "all"}.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            data = file.create_dataset("data", (6, 8, 10), "u1", chunks=chunks)
+            if filled:
+                data[:filled] = 1
+    with pytest.raises(SpiError, match="only 0% of them were ever written"):
+        open_run(tmp_path / "none.h5")
+    if chunks:  # contiguous storage is there as a whole
+        with pytest.raises(SpiError, match="only 33% of them were ever written"):
+            open_run(tmp_path / "some.h5")
+        assert any("33.3% of the frames were never written" in note for note in open_run(tmp_path / "most.h5").notes)
+    assert not any("written" in note for note in open_run(tmp_path / "all.h5").notes)
+
+
+def test_a_new_dialect_is_one_new_file(tmp_path, monkeypatch):
+    (tmp_path / "texts.py").write_text(
+        "NAME, PRIORITY = 'texts', 1\n"
+        "def probe(candidate): return candidate.path.suffix == '.texts'\n"
+        "def segments(candidate): raise ValueError('asked')\n"
+    )
+    monkeypatch.setattr(dialects, "__path__", [*dialects.__path__, str(tmp_path)])
+    dialects.all_dialects.cache_clear()
+    try:
+        (tmp_path / "a.texts").write_text("x")
+        with pytest.raises(ValueError, match="asked"):
+            open_run(tmp_path / "a.texts")
+    finally:
+        dialects.all_dialects.cache_clear()
+
+
+def test_dialects_are_complete():
+    found = dialects.all_dialects()
+    assert len({d.NAME for d in found}) == len({d.PRIORITY for d in found}) == len(found) == 9
+    assert found[-1].NAME == "HDF5"  # it takes anything
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "shape"),
+    [
+        ("pr772_amo86615_20_labelled.cxi", 20, (128, 128)),
+        ("pr772_amo86615_10_adu.cxi", 10, (260, 257)),
+        ("simex_2nip_1000_oriented.h5", 1000, (81, 81)),
+    ],
+)
+def test_real_files(shared_data, name, n, shape):
+    run = open_run(shared_data / name)
+    assert (len(run), run.shape) == (n, shape)
+    assert run.read([n - 1, 0]).shape == (2, *shape)
+    if name.endswith(".cxi"):
+        assert run.geometry.photon_energy == pytest.approx(1569.4, abs=0.1)
+        assert run.geometry.distance == 0.581
+        assert 0.9 < run.mask.mean() < 1
+    if "labelled" in name:
+        assert (run.labels == 1).sum() == 8
+        assert run.geometry.centre == (63.5, 63.5)

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spi_lightning.errors import SpiError
+from spi_lightning.patterns import hdf5, open_run
+from spi_lightning.patterns.hdf5 import close_files
+
+from . import foreign
+
+
+@pytest.fixture
+def three_files(tmp_path):
+    """A run of run1, run2, run10 with 4, 3, 5 frames, of which one has two groups, and all its frames."""
+    frames = [foreign.photons(n, seed=n) for n in (4, 3, 5)]
+    foreign.paper_cxi(tmp_path / "run2.cxi", {1: frames[1]})
+    foreign.paper_cxi(tmp_path / "run10.cxi", {1: frames[2][:2], 2: frames[2][2:]})
+    foreign.paper_cxi(tmp_path / "run1.cxi", {1: frames[0]})
+    return tmp_path / "run*.cxi", np.concatenate(frames)
+
+
+def test_files_of_a_glob_in_natural_order(three_files):
+    pattern, frames = three_files
+    run = open_run(pattern)
+    assert len(run) == 12
+    assert run.ids.tolist() == [
+        *(f"run1:{i}" for i in range(4)),
+        *(f"run2:{i}" for i in range(3)),
+        *(f"run10:image_1:{i}" for i in range(2)),
+        *(f"run10:image_2:{i}" for i in range(3)),
+    ]
+    np.testing.assert_array_equal(run.read(np.arange(12)), frames)
+
+
+def test_explicit_files_keep_their_order_and_count_once(three_files):
+    pattern, _ = three_files
+    folder = pattern.parent
+    run = open_run([folder / "run10.cxi", str(pattern), folder / "run10.cxi"])
+    assert [s.path.name for s in run.segments] == ["run10.cxi", "run10.cxi", "run1.cxi", "run2.cxi"]
+
+
+def test_a_file_whose_name_looks_like_a_glob(tmp_path):
+    path = foreign.paper_cxi(tmp_path / "run[1].cxi", {1: foreign.photons()})
+    assert len(open_run(path)) == 6
+
+
+@settings(max_examples=60, deadline=None)
+@given(indices=st.lists(st.integers(0, 11), max_size=30))
+def test_any_rows_in_any_order(tmp_path_factory, indices):
+    folder = tmp_path_factory.getbasetemp() / "rows"
+    if not folder.exists():
+        folder.mkdir()
+        frames = foreign.photons(12)
+        for name, chunks in {"one": (1, 8, 10), "five": (5, 4, 10), "all": None}.items():
+            with h5py.File(folder / f"{name}.h5", "w") as file:
+                file.create_dataset("data", data=frames[:4] if name == "one" else frames, chunks=chunks)
+    frames = foreign.photons(12)
+    for name in ("five", "all"):
+        np.testing.assert_array_equal(open_run(folder / f"{name}.h5").read(indices), frames[indices])
+    joined = open_run([folder / "one.h5", folder / "five.h5"])
+    expected = np.concatenate([frames[:4], frames])[[i + 2 for i in indices]]
+    np.testing.assert_array_equal(joined.read([i + 2 for i in indices]), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(1, 15), start=st.integers(0, 13), stop=st.none() | st.integers(0, 15))
+def test_blocks_cover_the_range_once(tmp_path_factory, size, start, stop):
+    path = tmp_path_factory.getbasetemp() / "blocks.h5"
+    frames = foreign.photons(12)
+    if not path.exists():
+        with h5py.File(path, "w") as file:
+            file.create_dataset("data", data=frames, chunks=(4, 8, 10), compression="gzip")
+    run = open_run(path)
+    covered = []
+    for first, block in run.blocks(size, start, stop):
+        assert 1 <= len(block) <= size
+        np.testing.assert_array_equal(block, frames[first : first + len(block)])
+        covered += range(first, first + len(block))
+    assert covered == list(range(start, 12 if stop is None else min(stop, 12)))
+
+
+def test_blocks_end_where_chunks_end(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", data=foreign.photons(20), chunks=(4, 8, 10))
+    run = open_run(tmp_path / "a.h5")
+    assert [first for first, _ in run.blocks(6)] == [0, 4, 8, 12, 16]
+    assert [first for first, _ in run.blocks(3)] == [0, 3, 4, 7, 8, 11, 12, 15, 16, 19]
+
+
+@pytest.mark.parametrize("indices", [[12], [-1], [[0, 1]], [0.5], np.array([True] * 12)])
+def test_indices_that_are_none(three_files, indices):
+    with pytest.raises(IndexError):
+        open_run(three_files[0]).read(indices)
+
+
+def test_no_rows_is_no_error(three_files):
+    assert open_run(three_files[0]).read([]).shape == (0, 8, 10)
+
+
+def test_types_are_joined(tmp_path):
+    foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(2, dtype=np.uint8)})
+    foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2, dtype=np.int16)})
+    run = open_run(tmp_path / "?.cxi")
+    assert run.dtype == np.int16
+    np.testing.assert_array_equal(run.read([3, 0, 2, 1]), foreign.photons(2)[[1, 0, 0, 1]])
+    assert any("int16, uint8" in note for note in run.notes)
+
+
+# --- files that do not go together -------------------------------------------------------------------------------
+
+
+def test_shapes_must_agree(tmp_path):
+    foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons()})
+    foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2, (10, 8))})
+    with pytest.raises(SpiError, match=r"b\.cxi .* \(10, 8\), .*a\.cxi .* \(8, 10\)"):
+        open_run(tmp_path / "?.cxi")
+
+
+def test_masks_that_differ_are_intersected(tmp_path):
+    other = np.zeros((8, 10), np.uint8)
+    other[:, 0] = 1
+    foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(2)}, mask=foreign.half_mask())
+    foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2)}, mask=other)
+    run = open_run(tmp_path / "?.cxi")
+    np.testing.assert_array_equal(run.mask, (foreign.half_mask() == 0) & (other == 0))
+    assert any("from 8 to 20 bad pixels" in note for note in run.notes)
+    foreign.paper_cxi(tmp_path / "c.cxi", {1: foreign.photons(2)}, mask=1 - foreign.half_mask())
+    with pytest.raises(SpiError, match=r"no good pixel.*mask_bits"):
+        open_run(tmp_path / "?.cxi")
+
+
+def test_silent_masks_are_pointed_out(tmp_path):
+    foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(2)})
+    run = open_run(tmp_path / "a.cxi")
+    assert run.mask.all()
+    assert run.notes == ["The files have no mask: all pixels are taken as good. Give one with data.mask_file=FILE."]
+    foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2)}, mask=foreign.half_mask())
+    notes = open_run(tmp_path / "?.cxi").notes
+    assert any("no mask in " in note and "a.cxi" in note for note in notes)
+
+
+def test_masks_are_shared(tmp_path):
+    for name in "ab":
+        foreign.paper_cxi(tmp_path / f"{name}.cxi", {1: foreign.photons(2)}, mask=foreign.half_mask())
+    first, second = open_run(tmp_path / "?.cxi").segments
+    assert first.mask is second.mask
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lost"),
+    [
+        ({"distance": 0.5}, {"distance": 0.5004}, None),
+        ({"distance": 0.5}, {"distance": 0.502}, "distance"),
+        ({"pixel": (3e-4, 3e-4)}, {"pixel": (6e-4, 6e-4)}, "pixel_size"),
+        ({"energy": 1600 * foreign.EV}, {"energy": 1610 * foreign.EV}, "photon_energy"),
+    ],
+)
+def test_geometry_is_kept_where_files_agree(tmp_path, first, second, lost):
+    for name, values in {"a": first, "b": second}.items():
+        foreign.add_instrument(foreign.paper_cxi(tmp_path / f"{name}.cxi", {1: foreign.photons(2)}), **values)
+    foreign.paper_cxi(tmp_path / "silent.cxi", {1: foreign.photons(2)}, centre=None)
+    run = open_run(tmp_path / "*.cxi")
+    for name in ("distance", "pixel_size", "photon_energy"):
+        assert (getattr(run.geometry, name) is None) == (name == lost)
+    assert run.geometry.centre == (4.5, 3.5)
+    found = [note for note in run.notes if "disagree" in note]
+    assert len(found) == (0 if lost is None else 1)
+    if lost:
+        assert f"on {lost}" in found[0]
+        assert "a.cxi" in found[0]
+        assert "b.cxi" in found[0]
+
+
+def test_centres_that_differ(tmp_path):
+    foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(2)}, centre=(4.0, 3.0, 0))
+    foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2)}, centre=(4.4, 3.0, 0))
+    assert open_run(tmp_path / "?.cxi").geometry.centre == (4.0, 3.0)
+    foreign.paper_cxi(tmp_path / "c.cxi", {1: foreign.photons(2)}, centre=(4.0, 3.6, 0))
+    run = open_run(tmp_path / "?.cxi")
+    assert run.geometry.centre is None
+    assert any("instrument.centre=VALUE" in note for note in run.notes)
+
+
+def test_labels_of_some_files_only(tmp_path):
+    foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(2)}, labels=np.array([1, 0]))
+    foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2)})
+    run = open_run(tmp_path / "?.cxi")
+    assert run.labels.tolist() == [1, 0, -1, -1]
+    assert run.labels.dtype == np.int8
+    assert open_run(tmp_path / "b.cxi").labels is None
+
+
+def test_files_of_one_name_would_share_ids(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        foreign.paper_cxi(tmp_path / folder / "run.cxi", {1: foreign.photons(2)})
+    with pytest.raises(SpiError, match=r"'run:0'.*Rename"):
+        open_run(tmp_path / "*" / "run.cxi")
+
+
+def test_stored_ids(tmp_path):
+    ids = np.array(["run7:4", "run7:µ"], dtype=object)
+    foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(2)}, ids=ids)
+    assert open_run(tmp_path / "a.cxi").ids.tolist() == ["run7:4", "run7:µ"]
+    foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2)}, ids=np.array([b"x", b"run7:4"]))
+    with pytest.raises(SpiError, match=r"1 pattern ids occur more than once, for instance run7:4 in .*a\.cxi.*b\.cxi"):
+        open_run(tmp_path / "?.cxi")
+    foreign.paper_cxi(tmp_path / "c.cxi", {1: foreign.photons(2)}, ids=np.array([1, 2]))
+    run = open_run(tmp_path / "c.cxi")
+    assert run.ids.tolist() == ["c:0", "c:1"]
+    assert any("is not text" in note for note in run.notes)
+    foreign.paper_cxi(tmp_path / "d.cxi", {1: foreign.photons(2)}, ids=np.array([b"x"]))
+    with pytest.raises(SpiError, match="one id a frame"):
+        open_run(tmp_path / "d.cxi")
+    foreign.paper_cxi(tmp_path / "e.cxi", {1: foreign.photons(2)}, ids=np.array([b"\xff\xfe", b"x"]))
+    with pytest.raises(SpiError, match="UTF-8"):
+        open_run(tmp_path / "e.cxi")
+
+
+# --- files that cannot be read -----------------------------------------------------------------------------------
+
+
+def test_paths_that_are_no_files(tmp_path):
+    with pytest.raises(SpiError, match="does not exist"):
+        open_run(tmp_path / "a.cxi")
+    with pytest.raises(SpiError, match=r"is a folder.*\*\.cxi"):
+        open_run(tmp_path)
+    with pytest.raises(SpiError, match="No file matches"):
+        open_run(tmp_path / "*.cxi")
+    with pytest.raises(SpiError, match="no file was given"):
+        open_run([])
+    (tmp_path / "empty.cxi").touch()
+    with pytest.raises(SpiError, match="0 bytes"):
+        open_run(tmp_path / "empty.cxi")
+    (tmp_path / "text.cxi").write_text("not HDF5\n")
+    with pytest.raises(SpiError, match="not an HDF5"):
+        open_run(tmp_path / "text.cxi")
+    os.mkfifo(tmp_path / "pipe.cxi")
+    with pytest.raises(SpiError, match="not a regular file"):
+        open_run(tmp_path / "pipe.cxi")
+
+
+def test_a_damaged_row_is_named(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("data", data=foreign.photons(6), chunks=(1, 8, 10), compression="gzip")
+        where = made.id.get_chunk_info(3)
+    raw = bytearray(path.read_bytes())
+    raw[where.byte_offset : where.byte_offset + where.size] = b"\xff" * where.size
+    path.write_bytes(raw)
+    run = open_run(path)
+    assert run.read([0, 1, 2, 4]).shape == (4, 8, 10)
+    for indices in ([3], range(6), [5, 3, 1]):
+        with pytest.raises(SpiError, match=r"a\.h5: row 3 of dataset '/data' cannot be read"):
+            run.read(indices)
+
+
+def test_a_file_that_changes_while_in_use(tmp_path):
+    path = foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(6)})
+    run = open_run(path)
+    run.read([5])
+    foreign.paper_cxi(tmp_path / "new.cxi", {1: foreign.photons(3, seed=9)})
+    os.replace(tmp_path / "new.cxi", path)
+    np.testing.assert_array_equal(run.read([1]), foreign.photons(3, seed=9)[[1]])
+    with pytest.raises(SpiError, match="changed while in use"):
+        run.read([5])
+    path.unlink()
+    with pytest.raises(SpiError, match="can no longer be read"):
+        run.read([0])
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+def _read_in_worker(run, index):
+    return run.read([index])[0], os.getpid()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_read_with_handles_of_their_own(three_files, method):
+    pattern, frames = three_files
+    run = open_run(pattern)
+    run.read(range(12))  # handles are open when the workers start
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        results = pool.starmap(_read_in_worker, [(run, i) for i in range(12)])
+    np.testing.assert_array_equal([frame for frame, _ in results], frames)
+    assert os.getpid() not in {pid for _, pid in results}
+    np.testing.assert_array_equal(run.read([3, 11]), frames[[3, 11]])
+
+
+def test_a_run_survives_pickle_without_its_ids_or_handles(three_files):
+    pattern, frames = three_files
+    run = open_run(pattern)
+    before = len(pickle.dumps(run))
+    assert run.ids[0] == "run1:0"
+    run.read([0])
+    raw = pickle.dumps(run)
+    assert len(raw) == before
+    copy = pickle.loads(raw)
+    np.testing.assert_array_equal(copy.read(range(12)), frames)
+    np.testing.assert_array_equal(copy.ids, run.ids)
+    assert copy.fingerprint() == run.fingerprint()
+
+
+def test_handles_are_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5, "_MAX_HANDLES", 3)
+    close_files()
+    for i in range(6):
+        foreign.paper_cxi(tmp_path / f"{i}.cxi", {1: foreign.photons(2, seed=i)})
+    run = open_run(tmp_path / "*.cxi")
+    order = np.random.default_rng(0).permutation(12)
+    frames = np.concatenate([foreign.photons(2, seed=i) for i in range(6)])
+    for i in order:
+        np.testing.assert_array_equal(run.read([i])[0], frames[i])
+    assert len(hdf5._handles) == 3
+    close_files()
+    assert len(hdf5._handles) == len(hdf5._datasets) == 0
+
+
+# --- fingerprint -------------------------------------------------------------------------------------------------
+
+
+def test_fingerprint_depends_on_what_it_says(tmp_path):
+    frames = foreign.photons(100)
+
+    def of(name="run", group=frames, **others):
+        path = foreign.paper_cxi(tmp_path / f"{name}.cxi", {1: group}, **others)
+        found = open_run(path).fingerprint()
+        close_files()  # the next one has the same name
+        return found
+
+    changed = frames.copy()
+    changed[-1, 3, 3] += 1
+    first = of()
+    assert len(first) == 64
+    (tmp_path / "elsewhere").mkdir()
+    moved = foreign.paper_cxi(tmp_path / "elsewhere" / "run.cxi", {1: frames}, labels=np.ones(100, int))
+    assert open_run(moved).fingerprint() == first
+    others = [of("run8"), of(group=frames[:99]), of(group=frames.astype(np.int32)), of(group=changed)]
+    others.append(of(mask=foreign.half_mask()))
+    assert len({first, *others}) == 6
+
+
+def test_ids_of_many_frames_are_made_fast_and_only_when_asked_for(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", (200_000, 4, 4), np.uint8, chunks=(1000, 4, 4), compression="gzip")
+    run = open_run(tmp_path / "a.h5")
+    assert "ids" not in run.__dict__
+    assert (len(run.ids), run.ids[-1]) == (200_000, "a:199999")
