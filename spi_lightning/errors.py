@@ -18,3 +18,9 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the valid name nearest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def require(fits: bool, name: str, value: object, expected: str) -> None:
+    """Raise a :class:`SpiError` that names a setting, what was found and what was expected, unless it ``fits``."""
+    if not fits:
+        raise SpiError(f"{name} is {value!r}; it must be {expected}.")

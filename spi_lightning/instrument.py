@@ -49,7 +49,7 @@ class Geometry:
         return dataclasses.replace(other, **known)
 
     def disagreements(self, other: Geometry, tolerance: float = 1e-3, pixels: float = 0.5) -> list[str]:
-        """Names of the values known on both sides that differ by more than ``tolerance`` (the centre: by ``pixels``)."""
+        """Names of values known on both sides that differ by more than ``tolerance`` (the centre: by ``pixels``)."""
         names = []
         for name in ("photon_energy", "distance", "pixel_size"):
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -70,15 +70,8 @@ class Geometry:
                 f"The instrument's {', '.join(missing)} is not known: the file does not say, and neither does the "
                 f"config. Choose one with instrument=NAME or set instrument.{missing[0]}=VALUE."
             )
-        assert self.photon_energy and self.distance and self.pixel_size and self.centre  # for the type checker
-        return Instrument(
-            shape=shape,
-            photon_energy=self.photon_energy,
-            distance=self.distance,
-            pixel_size=self.pixel_size,
-            centre=self.centre,
-            polarisation=self.polarisation or "horizontal",
-        )
+        known = dataclasses.asdict(self) | {"polarisation": self.polarisation or "horizontal"}
+        return Instrument(shape=shape, **known)
 
 
 @dataclass(frozen=True)

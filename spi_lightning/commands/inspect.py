@@ -28,6 +28,7 @@ def inspect(config: InspectConfig, job: Job) -> None:
     from spi_lightning.errors import SpiError
     from spi_lightning.patterns import open_run
     from spi_lightning.patterns.prepare import prepare
+    from spi_lightning.patterns.settings import PrepareSettings
     from spi_lightning.report.inspection import look_at, print_facts
 
     data = config.data
@@ -37,7 +38,9 @@ def inspect(config: InspectConfig, job: Job) -> None:
     try:
         facts = look_at(run, prepare(run, data.prepare, config.instrument), job.folder, config.patterns)
     except SpiError as error:
-        # Raw frames, say. Whoever asks what is in a file is still told, and shown, what is there.
+        if data.prepare != PrepareSettings():
+            raise
+        # Raw frames, say. Whoever just asks what is in a file is still told, and shown, what is there.
         facts = look_at(run, run, job.folder, config.patterns)
         facts["not prepared"] = str(error)
     write_json(job.folder / "summary.json", facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 import typing
 from typing import Any, TypeVar
 
@@ -37,16 +38,25 @@ def checked(kind: type[T], values: Any, key: str = "") -> T:
 def fields_at(kind: Any, path: tuple[str | int, ...]) -> list[str]:
     """Names of the fields of the dataclass that stands at ``path`` inside ``kind``; empty where there is none."""
     for step in path:
-        options = [kind, *typing.get_args(kind)]
-        inner = [option for option in options if dataclasses.is_dataclass(option)]
-        if inner and isinstance(step, str):
-            kind = typing.get_type_hints(inner[0]).get(step)
-        else:  # dict[str, X] or tuple[X, ...]: the step is a name or a number, the type is X
-            kind = next((o for o in reversed(typing.get_args(kind)) if o is not Ellipsis and o is not type(None)), None)
-    for option in [kind, *typing.get_args(kind)]:
-        if dataclasses.is_dataclass(option):
-            return [field.name for field in dataclasses.fields(option)]
-    return []
+        kind = _inside(kind, step)
+    kind = _without_none(kind)
+    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+
+
+def _inside(kind: Any, step: str | int) -> Any:
+    """The type that stands behind a field's name, a dict's key or a list's place."""
+    kind = _without_none(kind)
+    if dataclasses.is_dataclass(kind):
+        return typing.get_type_hints(kind).get(str(step))
+    arguments = [argument for argument in typing.get_args(kind) if argument is not Ellipsis]
+    return arguments[-1] if arguments else None
+
+
+def _without_none(kind: Any) -> Any:
+    """X of ``X | None``; other types as they are."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return next(option for option in typing.get_args(kind) if option is not type(None))
+    return kind
 
 
 def _explain(kind: Any, detail: Any, key: str) -> str:

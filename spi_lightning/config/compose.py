@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -15,6 +15,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from spi_lightning.config.check import checked, fields_at
 from spi_lightning.errors import SpiError, nearest
+
+T = TypeVar("T")
 
 
 def check_command_line(name: str, conf: Path, schema: type[Any]) -> None:
@@ -35,13 +37,28 @@ def check_command_line(name: str, conf: Path, schema: type[Any]) -> None:
         raise SpiError(f"--config-dir {folder}: there is no such folder.")
     search = [f"hydra.searchpath=[file://{Path(folder).resolve()}]"] if folder else []
     for overrides in _jobs(arguments.overrides, arguments.multirun):
-        try:
-            with initialize_config_dir(str(conf), version_base="1.3"):
-                cfg = compose(name, overrides=[*search, *overrides])
-            values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise SpiError(_sentence(error, conf, schema)) from None
-        checked(schema, values)
+        composed(name, conf, schema, [*search, *overrides])
+
+
+def composed(name: str, conf: Path, schema: type[T], overrides: list[str]) -> T:
+    """Compose a config as the command line would, and check it.
+
+    Args:
+        name: of the primary config.
+        conf: folder of configs.
+        schema: dataclass that the config must fit.
+        overrides: ``KEY=VALUE`` each.
+
+    Raises:
+        SpiError: an override names an unknown key or choice, or has a value of a wrong type.
+    """
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            cfg = compose(name, overrides=overrides)
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SpiError(_sentence(error, conf, schema)) from None
+    return checked(schema, values)
 
 
 def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:

@@ -13,13 +13,16 @@ from spi_lightning.errors import SpiError
 T = TypeVar("T")
 
 
-def launch(name: str, schema: Callable[[], type[T]], task: Callable[[T, Any], None]) -> None:
+def launch(
+    name: str, schema: Callable[[], type[T]], task: Callable[[T, Any], None], *, resumable: bool = False
+) -> None:
     """Run a command.
 
     Args:
         name: of its primary config, ``conf/NAME.yaml``.
         schema: gives the dataclass that the config must fit; a function, since its module may be slow to import.
         task: does the work, given the checked config and the :class:`~spi_lightning.config.scope.Job`.
+        resumable: started again in the same folder, the task goes on where it was; once complete, it is not run again.
     """
     if any(argument in ("--help", "-h") for argument in sys.argv[1:]):
         print(help_text(name, conf_folder(), sys.argv[1:]))
@@ -35,7 +38,7 @@ def launch(name: str, schema: Callable[[], type[T]], task: Callable[[T, Any], No
         sys.exit(1)
 
     def run(cfg: Any) -> None:
-        _run(cfg, schema(), task)
+        _run(cfg, schema(), task, resumable)
 
     hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(run)()
 
@@ -50,19 +53,23 @@ def conf_folder() -> Path:
     return package / "conf"
 
 
-def _run(cfg: Any, schema: type[T], task: Callable[[T, Any], None]) -> None:
+def _run(cfg: Any, schema: type[T], task: Callable[[T, Any], None], resumable: bool) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     from spi_lightning.config.check import checked
-    from spi_lightning.config.scope import job_scope
+    from spi_lightning.config.scope import earlier_state, job_scope
 
     runtime = HydraConfig.get()
     folder = Path(runtime.runtime.output_dir)
     try:
         settings = checked(schema, OmegaConf.to_container(cfg, resolve=True))
-        with job_scope(folder, OmegaConf.to_yaml(cfg, resolve=True)) as job:
+        config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
+        if earlier_state(folder, config_yaml) == "complete" and resumable:
+            print(f"{folder} is complete: nothing is left to do.")
+            return
+        with job_scope(folder, config_yaml) as job:
             task(settings, job)
     except SpiError as error:
         _complain(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gc
-import logging
+import json
 import os
 import traceback
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from typing import Any
 from spi_lightning.config.provenance import provenance, uncommitted_changes, write_json, write_text
 from spi_lightning.errors import SpiError
 
-log = logging.getLogger("spi_lightning")
+HARMLESS = ("run", "workers")  # settings that do not change a result
 
 
 class Job:
@@ -34,6 +34,46 @@ class Job:
         """Add a fact to the job's provenance: the fingerprint of its data, a value that was found."""
         self._facts[name] = fact
         write_json(self.folder / "provenance.json", self._facts)
+
+
+def earlier_state(folder: Path, config_yaml: str) -> str | None:
+    """How an earlier job in this folder went: its state, or None where there was none.
+
+    Raises:
+        SpiError: it was a job with other settings, which is not overwritten.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
+        raise SpiError(
+            f"run: what an earlier job left in {folder} cannot be read ({error}). Give another run=FOLDER."
+        ) from None
+    changed = _differences(before, OmegaConf.to_container(OmegaConf.create(config_yaml)))
+    if changed:
+        raise SpiError(
+            f"run: {folder} holds a job with other settings ({'; '.join(changed[:3])}"
+            f"{f'; and {len(changed) - 3} more' if len(changed) > 3 else ''}). Give another run=FOLDER, or remove it."
+        )
+    return str(state)
+
+
+def _differences(before: Any, now: Any, key: str = "") -> list[str]:
+    if key in HARMLESS:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = [*before, *(name for name in now if name not in before)]
+        return [
+            line
+            for name in names
+            for line in _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
+        ]
+    return [] if before == now else [f"{key} is {before} there and {now} here"]
 
 
 @contextmanager

@@ -62,8 +62,7 @@ class Experiment:
         """
         self.settings, self.instrument, self.device = settings, instrument, torch.device(device)
         self.flags, state = detector_flags(settings.detector, instrument.centre, settings.seed)
-        recording = torch.from_numpy((state & MISSING) == 0)
-        self._pixels = recording.flatten().nonzero()[:, 0]
+        self._pixels = torch.from_numpy(self.recording).flatten().nonzero()[:, 0]
         # A first vector call in a fresh process may come back wrong in some threads (pytorch #188792).
         torch.linspace(0, 1, 4096).sqrt_()
 
@@ -110,10 +109,10 @@ class Experiment:
             ``background`` (expected photons on the recording pixels).
         """
         scenes = [self._writer.draw(int(index)) for index in indices]
-        signal, background = self._expected(scenes)
-        n = len(self._pixels)
+        signal, background = self.expected_photons(scenes)
+        n = signal.shape[1]
         photons = record(
-            (signal + background)[:, :n],
+            signal + background,
             [scene.noise_seed for scene in scenes],
             self.settings.detector,
             self._dead[:n],
@@ -122,12 +121,24 @@ class Experiment:
         frames = torch.zeros(len(scenes), math.prod(self.instrument.shape), dtype=photons.dtype)
         frames[:, self._pixels] = photons
         truth = self._truth(scenes)
-        truth["signal"] = signal[:, :n].sum(1, dtype=torch.float64).float().cpu().numpy()
-        truth["background"] = background[:, :n].sum(1, dtype=torch.float64).float().cpu().numpy()
+        truth["signal"] = signal.sum(1, dtype=torch.float64).float().cpu().numpy()
+        truth["background"] = background.sum(1, dtype=torch.float64).float().cpu().numpy()
         return Patterns(frames.view(-1, *self.instrument.shape).numpy(), truth, self._scores(scenes, truth["signal"]))
 
-    def _expected(self, scenes: Sequence[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Expected photons of particles and of background, ``(B, pixels)`` each."""
+    @property
+    def recording(self) -> np.ndarray:
+        """Pixels that are neither shadowed nor behind the beamstop, ``(rows, columns)`` bool."""
+        return (self.flags & MISSING) == 0
+
+    def expected_photons(self, scenes: Sequence[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Photons that the recording pixels can expect.
+
+        Args:
+            scenes: ``B`` shots.
+
+        Returns:
+            From particles and from the background, each ``(B, pixels)`` float32, pixels as in ``frames[:, recording]``.
+        """
         offsets = self._place(torch.from_numpy(np.stack([scene.centre_offset for scene in scenes])))
         q = self._q + offsets[:, 0, None, None] * self._q_moved[0] + offsets[:, 1, None, None] * self._q_moved[1]
         strength = scattered_strength(collate(scenes, self.device), q, self._volumes, self.instrument.q_per_pixel)
@@ -140,7 +151,8 @@ class Experiment:
             if level > 0:
                 x, y = self._offset - offsets[row, :, None]
                 background[row] += streak(x, y, level, angle, self.settings.background)
-        return signal, background
+        n = len(self._pixels)
+        return signal[:, :n], background[:, :n]
 
     def _truth(self, scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
         most = max(ingredient.count[1] for ingredient in self._ingredients)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from spi_lightning.errors import SpiError, nearest, require
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,13 @@ class Beam:
     halo_share: float  # share of the energy in a wider Gaussian around the focus
     halo_focus: float  # full width at half maximum of that halo, nm
     centre_jitter: float  # standard deviation of the beam's position on the detector along x and y, pixels
+
+    def __post_init__(self) -> None:
+        for name in ("pulse_energy", "transmission", "focus", "halo_focus"):
+            _positive("beam", name, getattr(self, name))
+        _share("beam", "halo_share", self.halo_share)
+        for name in ("pulse_energy_spread", "centre_jitter"):
+            _not_negative("beam", name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,20 @@ class Detector:
     adu_per_photon: float | None  # null: photon counts; otherwise raw frames in detector units (float32)
     adu_noise: float  # standard deviation of the read-out noise, ADU; used with adu_per_photon
 
+    def __post_init__(self) -> None:
+        require(min(self.shape) >= 1, "detector.shape", self.shape, "two positive numbers of pixels, [rows, columns]")
+        for name in ("dead_share", "hot_share"):
+            _share("detector", name, getattr(self, name))
+        for name in ("beamstop_radius", "unmasked_hot", "hot_level", "adu_noise"):
+            _not_negative("detector", name, getattr(self, name))
+        for name in ("saturation", "adu_per_photon"):
+            if getattr(self, name) is not None:
+                _positive("detector", name, getattr(self, name))
+        for shadow in self.shadows:
+            first_row, end_row, first_column, end_column = shadow
+            inside = 0 <= first_row < end_row <= self.shape[0] and 0 <= first_column < end_column <= self.shape[1]
+            require(inside, "detector.shadows", list(shadow), f"[row, end, column, end] on {list(self.shape)} pixels")
+
 
 @dataclass(frozen=True)
 class Background:
@@ -52,6 +76,13 @@ class Background:
     streak_angle: float  # mean direction from the detector's rows, degrees
     streak_angle_spread: float  # its standard deviation, degrees
 
+    def __post_init__(self) -> None:
+        for name in ("gas_width", "gas_exponent", "streak_width", "streak_length"):
+            _positive("background", name, getattr(self, name))
+        for name in ("gas_level", "flat_level", "spread", "streak_level", "streak_angle_spread"):
+            _not_negative("background", name, getattr(self, name))
+        _share("background", "streak_share", self.streak_share)
+
 
 @dataclass(frozen=True)
 class Ingredient:
@@ -65,6 +96,19 @@ class Ingredient:
     expert_rate: float  # chance that the expert calls a very bright one a single hit
     expert_photons: float  # scattered photons on the detector at which that chance has fallen to half
 
+    def __post_init__(self) -> None:
+        _not_negative("composition", "share", self.share)
+        low, high = self.count
+        if self.particles:
+            require(1 <= low <= high <= 255, "composition: count", [low, high], "fewest and most, from 1 to 255")
+        else:
+            require(low == high == 0, "composition: count", [low, high], "[0, 0] where there are no particles")
+        if self.separation is not None:
+            near, far = self.separation
+            require(0 < near <= far, "composition: separation", [near, far], "nearest and farthest, nm, above 0")
+        _share("composition", "expert_rate", self.expert_rate)
+        _positive("composition", "expert_photons", self.expert_photons)
+
 
 @dataclass(frozen=True)
 class Expert:
@@ -72,6 +116,11 @@ class Expert:
 
     width: float  # decades of brightness over which the expert's eye gives out
     labelled: int | None  # total number of patterns called single hits; null: as many as the chances give
+
+    def __post_init__(self) -> None:
+        _positive("expert", "width", self.width)
+        if self.labelled is not None:
+            _not_negative("expert", "labelled", self.labelled)
 
 
 @dataclass(frozen=True)
@@ -88,6 +137,20 @@ class Simulation:
     composition: dict[str, Ingredient]
     expert: Expert
 
+    def __post_init__(self) -> None:
+        require(self.n_patterns >= 1, "simulate.n_patterns", self.n_patterns, "1 or more")
+        require(self.seed >= 0, "simulate.seed", self.seed, "0 or more")
+        _positive("simulate", "least_photons", self.least_photons)
+        total = sum(ingredient.share for ingredient in self.composition.values())
+        require(total > 0, "simulate.composition: the sum of the shares", total, "above 0")
+        for name, ingredient in self.composition.items():
+            for particle in ingredient.particles:
+                if particle not in self.particles:
+                    raise SpiError(
+                        f"simulate.composition.{name}.particles names '{particle}', but simulate.particles has no such "
+                        f"sort.{nearest(particle, self.particles)} There are: {', '.join(self.particles)}."
+                    )
+
 
 @dataclass(frozen=True)
 class Size:
@@ -100,3 +163,23 @@ class Size:
     high: float
     broad_share: float = 0.0  # share of particles from a second, wider distribution of the same kind and centre
     broad_spread: float = 0.0  # its spread
+
+    def __post_init__(self) -> None:
+        require(0 < self.low <= self.high, "size: low and high", [self.low, self.high], "0 < low <= high, nm")
+        _share("size", "broad_share", self.broad_share)
+        for name in ("spread", "broad_spread"):
+            _not_negative("size", name, getattr(self, name))
+        if self.distribution == "lognormal":
+            _positive("size", "centre", self.centre)
+
+
+def _positive(where: str, name: str, value: float) -> None:
+    require(0 < value < math.inf, f"{where}.{name}", value, "a positive number")
+
+
+def _not_negative(where: str, name: str, value: float) -> None:
+    require(0 <= value < math.inf, f"{where}.{name}", value, "0 or more")
+
+
+def _share(where: str, name: str, value: float) -> None:
+    require(0 <= value <= 1, f"{where}.{name}", value, "a share from 0 to 1")

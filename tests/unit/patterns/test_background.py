@@ -26,6 +26,15 @@ def test_the_level_under_occasional_hits_is_found():
     assert (level[10:] == 0).all()
 
 
+def test_a_hundred_frames_are_enough_where_the_peak_is_wide():
+    rng = np.random.default_rng(2)
+    background = rng.uniform(5, 40, (30, 40))  # the most frequent of 100 counts alone is several photons off
+    frames = rng.poisson(background, (100, 30, 40))
+    frames[::5] += rng.poisson(rng.exponential(20, (30, 40)), (20, 30, 40))
+    level = find_level([frames.astype(np.uint16)], maximum=80)
+    assert (level + 0.5 - background).std() < 1.0
+
+
 def test_a_constant_level_is_found_exactly_and_order_does_not_matter():
     frames = np.full((12, 3, 4), 5, np.uint8)
     frames[3], frames[7] = 200, 0

@@ -66,6 +66,14 @@ def test_half_planes_with_the_beam_on_any_edge_or_beyond(edge: str, seed: int):
     assert error_of(found, centre) < 0.7
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_half_plane_has_no_friedel_mates(seed: int):
+    centre, mask = (-1.0 + seed, 66.3), np.ones((128, 64), bool)
+    mean = sphere((128, 64), centre, 8 + 3 * seed, 50_000, mask, seed)
+    with pytest.raises(SpiError, match=r"centre.method=rings \(for a half plane\)"):
+        find_centre(mean, mask, "friedel")
+
+
 def test_friedel_symmetry_without_circular_symmetry():
     rng = np.random.default_rng(3)
     shape, centre = (120, 110), (57.3, 64.8)

@@ -252,9 +252,11 @@ def test_spi_processing_reads_filters_and_joins_it(spheres, tmp_path):
     singles = open_run(tmp_path / "singles.cxi")
     assert singles.ids.tolist() == [f"r1:{i}" for i in range(1, 40, 2)]
     assert (singles.labels == 1).all()
+    assert singles.geometry == open_run(spheres).geometry
     np.testing.assert_array_equal(singles.mask, open_run(spheres).mask)
     combine.combine_files([str(tmp_path / "others.cxi"), str(tmp_path / "singles.cxi")], str(tmp_path / "all.cxi"))
     everything = open_run(tmp_path / "all.cxi")
+    assert everything.geometry == singles.geometry
     assert sorted(everything.ids) == sorted(open_run(spheres).ids)
     order = np.argsort([int(i.partition(":")[2]) for i in everything.ids])
     np.testing.assert_array_equal(everything.read(order), open_run(spheres).read(range(40)))
@@ -272,8 +274,9 @@ def test_spi_processing_sizes_particles_in_it(spheres):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_spi_em_class_classifies_it(spheres, tmp_path):
+def test_spi_em_class_classifies_it(spheres, tmp_path, monkeypatch):
     em = pytest.importorskip("spi_em_class")
+    monkeypatch.chdir(tmp_path)  # it leaves a log where it runs
     data = str(tmp_path / "em.h5")
     assert em.em_data.check_cxi_file(str(spheres))
     params = {

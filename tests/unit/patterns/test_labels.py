@@ -204,7 +204,7 @@ def test_whole_numbers_that_are_ids_and_indices_need_a_header(tmp_path: Path):
 def test_labels_of_two_patterns_may_be_a_list_as_well(tmp_path: Path):
     path = tmp_path / "two.txt"
     path.write_text("1\n0\n")
-    with pytest.raises(SpiError, match=r"labels.kind=classes or labels.kind=singles"):
+    with pytest.raises(SpiError, match=r"labels.kind=classes or data.prepare.labels.kind=singles"):
         read_labels(path, IDS[:2])
     assert read_labels(path, IDS[:2], kind="classes").tolist() == [1, 0]
     assert read_labels(path, IDS[:2], kind="singles").tolist() == [1, 1]
@@ -296,7 +296,21 @@ def test_writing_refuses_what_cannot_be_read_back(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "labels.csv"
+    write_labels_csv(path, ["a"], np.array([1]))
+
+    def full_disk(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(SpiError, match="No space left"):
+        write_labels_csv(path, ["a"], np.array([0]))
+    assert path.read_text() == "id,label\na,1\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["labels.csv"]
+
+
+def test_a_folder_is_not_overwritten(tmp_path: Path):
     path = tmp_path / "labels.csv"
     path.mkdir()
     with pytest.raises(SpiError, match="cannot be written"):

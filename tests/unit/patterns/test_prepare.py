@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import pickle
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
@@ -18,46 +14,13 @@ from spi_lightning.patterns import open_run, prepared
 from spi_lightning.patterns.prepare import prepare
 from spi_lightning.patterns.settings import (
     BackgroundSettings,
-    CentreSettings,
     CropSettings,
     LabelSettings,
     PhotonSettings,
     PrepareSettings,
 )
 
-GEOMETRY = Geometry(photon_energy=1700.0, distance=0.13, pixel_size=75e-6, centre=(14.5, 11.5))
-
-
-class FakeRun:
-    """Frames in memory behind the interface of a run."""
-
-    def __init__(self, frames: np.ndarray, mask: np.ndarray | None = None, geometry: Geometry = GEOMETRY) -> None:
-        self.frames, self.geometry = frames, geometry
-        self.shape, self.dtype = frames.shape[1:], frames.dtype
-        self.mask = np.ones(self.shape, bool) if mask is None else mask
-        self.ids = np.array([f"run7:{i}" for i in range(len(frames))])
-        self.labels: np.ndarray | None = None
-        self.notes = ["a note of the run"]
-        self.most_at_once = 0
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def read(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
-        self.most_at_once = max(self.most_at_once, len(indices))
-        return self.frames[np.asarray(indices)]
-
-    def blocks(self, size: int = 512, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        for first in range(start, len(self) if stop is None else stop, size):
-            yield first, self.read(np.arange(first, min(first + size, len(self) if stop is None else stop)))
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(self.frames.tobytes()).hexdigest()
-
-
-def photons(n: int = 20, shape: tuple[int, int] = (24, 30), mean: float = 0.5, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).poisson(mean, (n, *shape)).astype(np.uint16)
-
+from .fake_run import GEOMETRY, FakeRun, photons
 
 # --- counts ------------------------------------------------------------------------------------------------------
 
@@ -188,118 +151,6 @@ def test_mask_file_and_file_mask_are_joined(tmp_path: Path):
         prepare(FakeRun(photons(), given == 1), PrepareSettings(mask_file=f"{tmp_path}/m.npy"))
 
 
-# --- geometry, crop, binning -------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    centre=st.tuples(st.floats(5, 25), st.floats(5, 18)),
-    rows=st.integers(2, 8),
-    columns=st.integers(2, 8),
-    binning=st.integers(1, 3),
-    plane=st.sampled_from(["full", "half"]),
-    data=st.data(),
-)
-def test_the_brightest_pixel_keeps_its_place_in_q(
-    centre: tuple[float, float], rows: int, columns: int, binning: int, plane: str, data: st.DataObject
-):
-    shape = (rows * binning, columns * binning)
-    frames = np.zeros((2, 24, 30), np.uint16)
-    run = FakeRun(frames, geometry=Geometry(1700.0, 0.13, 75e-6, centre))
-    # Pixels of the detector that share a binned pixel with padding are looked at as well.
-    result = prepare(run, PrepareSettings(crop=CropSettings(shape, plane, binning, min_good_fraction=0.01)))
-    window = result.recipe.window
-    row = data.draw(st.integers(max(window.top, 0), min(window.top + shape[0], 24) - 1))
-    column = data.draw(st.integers(max(window.left, 0), min(window.left + shape[1], 30) - 1))
-    frames[:, row, column] = 200
-    y, x = np.unravel_index(result.read([0])[0].argmax(), result.shape)
-    assert result.read([1]).sum() == 200
-    assert result.shape == (rows, columns)
-    new = result.geometry
-    assert new.centre is not None
-    assert new.pixel_size is not None
-    # Metres from the beam, before and after; within half a binned pixel, for that is where in it the light fell.
-    for before, after in (((column - centre[0]) * 75e-6, (x - new.centre[0]) * new.pixel_size),
-                          ((row - centre[1]) * 75e-6, (y - new.centre[1]) * new.pixel_size)):  # fmt: skip
-        assert abs(before - after) <= (binning - 1) / 2 * 75e-6 + 1e-12
-
-
-@settings(deadline=None, max_examples=40)
-@given(binning=st.integers(1, 4), share=st.sampled_from([0.3, 0.5, 1.0]), seed=st.integers(0, 100))
-def test_binning_sums_good_pixels_and_never_scales(binning: int, share: float, seed: int):
-    mask = np.random.default_rng(seed).random((24, 30)) > 0.15
-    frames = photons(seed=seed)
-    result = prepare(FakeRun(frames, mask), PrepareSettings(crop=CropSettings(None, "auto", binning, share)))
-    rows, columns = 24 // binning, 30 // binning
-    good = np.where(mask, frames, 0)[:, : rows * binning, : columns * binning]
-    blocks = good.reshape(20, rows, binning, columns, binning).sum(axis=(2, 4))
-    np.testing.assert_array_equal(result.read(range(20)), np.where(result.mask, blocks, 0))
-    if mask.all() or binning == 1:
-        assert result.read(range(20)).sum() == good.sum()
-    assert result.geometry.pixel_size == pytest.approx(75e-6 * binning)
-    cut = [note for note in result.notes if "cut off" in note]
-    assert cut == (
-        ["Binning by 4: 0 rows and 2 columns at the far edges fill no bin and are cut off."] if binning == 4 else []
-    )
-
-
-def test_the_paper_s_crop_of_an_upper_panel():
-    """A pnCCD's upper panel, the beam just below its last row: 192 x 96 has to be asked for as 96 x 192."""
-    run = FakeRun(photons(3, (120, 240)), geometry=Geometry(1700.0, 0.13, 75e-6, (119.5, 121.4)))
-    result = prepare(run, PrepareSettings(crop=CropSettings((96, 192))))
-    assert result.shape == (96, 192)
-    assert result.geometry.centre == pytest.approx((95.5, 95.4))
-    assert (~result.mask).sum() == 2 * 192  # two rows of padding between the panel and the beam
-    assert any("bottom edge" in note for note in result.notes)
-    assert any("384 of its 18432 pixels are padding" in note for note in result.notes)
-    with pytest.raises(SpiError, match=r"crop.shape=\[96,192\]"):
-        prepare(run, PrepareSettings(crop=CropSettings((192, 96))))
-
-
-def test_the_config_wins_over_the_file_and_says_so():
-    override = Geometry(distance=0.14, centre=(12.0, 11.0), polarisation="vertical")
-    result = prepare(FakeRun(photons()), PrepareSettings(), override)
-    assert result.geometry == Geometry(1700.0, 0.14, 75e-6, (12.0, 11.0), "vertical")
-    assert "The config's distance 0.14 is used; the file says 0.13." in result.notes
-    assert "The config's centre (12.0, 11.0) is used; the file says (14.5, 11.5)." in result.notes
-    silent = prepare(FakeRun(photons(), geometry=Geometry()), PrepareSettings(), override)
-    assert silent.notes == ["a note of the run"]
-
-
-def test_a_centre_that_is_needed_and_not_known():
-    run = FakeRun(photons(), geometry=Geometry())
-    assert prepare(run).geometry.centre is None
-    with pytest.raises(SpiError, match=r"\[8, 8\] needs the beam's centre.*instrument.centre.*centre.mode=find"):
-        prepare(run, PrepareSettings(crop=CropSettings((8, 8))))
-    with pytest.raises(SpiError, match=r"centre.mode is 'given'.*instrument.centre"):
-        prepare(FakeRun(photons()), PrepareSettings(centre=CentreSettings("given")))
-    with pytest.raises(SpiError, match="no place on a detector"):
-        prepare(run, PrepareSettings(), Geometry(centre=(np.nan, 3.0)))
-
-
-def test_the_centre_is_found_and_compared_with_what_was_said():
-    y, x = np.mgrid[:64, :70]
-    s = np.hypot(x - 33.7, y - 30.2) * 0.45 + 1e-9
-    intensity = (3 * (np.sin(s) - s * np.cos(s)) / s**3) ** 2 * 300
-    frames = np.random.default_rng(0).poisson(intensity, (40, 64, 70)).astype(np.uint16)
-    run = FakeRun(frames, geometry=Geometry(centre=(35.0, 30.0)))
-    result = prepare(run, PrepareSettings(centre=CentreSettings("find"), crop=CropSettings((32, 32), binning=2)))
-    assert result.found["centre_x"] == pytest.approx(33.7, abs=0.2)
-    assert result.found["centre_y"] == pytest.approx(30.2, abs=0.2)
-    assert any("from (35.00, 30.00), which file or config say" in note for note in result.notes)
-    assert result.geometry.centre == pytest.approx(((33.7 - 18 - 0.5) / 2, (30.2 - 15 - 0.5) / 2), abs=0.15)
-    with pytest.raises(SpiError, match=r"'run7:0'.*No beam centre"):
-        prepare(FakeRun(np.zeros_like(frames)), PrepareSettings(centre=CentreSettings("find")))
-
-
-def test_nothing_left_after_binning():
-    mask = np.indices((24, 30)).sum(axis=0) % 2 == 0  # a chequerboard
-    with pytest.raises(SpiError, match=r"crop.binning=2.*min_good_fraction"):
-        prepare(FakeRun(photons(), mask), PrepareSettings(crop=CropSettings(binning=2)))
-    kept = prepare(FakeRun(photons(), mask), PrepareSettings(crop=CropSettings(binning=2, min_good_fraction=0.5)))
-    assert kept.mask.all()
-
-
 # --- the smallest dtype that is safe -----------------------------------------------------------------------------
 
 
@@ -330,6 +181,12 @@ def test_frames_that_were_not_looked_at_do_not_overflow():
     with pytest.raises(SpiError, match=r"run7:7 has 70000 photons.*uint16.*sample_frames=null"):
         late.read([6, 7])
     assert prepare(FakeRun(wide), PrepareSettings(sample_frames=None)).read([7]).max() == 70_000
+    wide[0, 2, 2] = 5000  # where bright pixels were seen, brighter ones are made room for
+    assert prepare(FakeRun(wide), one).read([7]).max() == 70_000
+    bright = photons().astype(np.uint8)
+    bright[7] = 200
+    binned = prepare(FakeRun(bright), PrepareSettings(sample_frames=1, crop=CropSettings(binning=2)))
+    assert (binned.read([7]) == 800).all()
 
 
 # --- background, labels, provenance ------------------------------------------------------------------------------
@@ -392,41 +249,3 @@ def test_workers_read_the_same(tmp_path: Path):
             there, fingerprint = pool.apply(_read_in_worker, (pickle.dumps(result),))
         np.testing.assert_array_equal(there, here)
         assert fingerprint == result.fingerprint()
-
-
-def test_the_real_labelled_patterns(shared_data: Path):
-    run = open_run(shared_data / "pr772_amo86615_20_labelled.cxi")
-    result = prepare(run, PrepareSettings(centre=CentreSettings("find"), crop=CropSettings((96, 48), "half")))
-    assert result.shape == (96, 48)
-    assert result.dtype == np.uint16
-    assert result.labels is not None
-    assert result.labels.sum() == 8
-    x, y = result.geometry.centre
-    assert abs(x) <= 0.5
-    assert abs(y - 47.5) <= 0.5
-    assert result.mask.mean() > 0.95
-    # Friedel's law: half of the photons lie in the half plane.
-    share = (
-        result.read(range(20)).sum() / prepare(run, PrepareSettings(crop=CropSettings((96, 96)))).read(range(20)).sum()
-    )
-    assert share == pytest.approx(0.5, abs=0.05)
-
-
-def test_the_real_raw_frames(shared_data: Path):
-    run = open_run(shared_data / "pr772_amo86615_10_adu.cxi")
-    with pytest.raises(SpiError, match=r"pr772_amo86615_10_adu:0.*photons.mode=histogram"):
-        prepare(run)
-    chosen = PrepareSettings(
-        photons=PhotonSettings("histogram"), centre=CentreSettings("find"), crop=CropSettings((256, 256), binning=2)
-    )
-    result = prepare(run, chosen)
-    print(result.found)
-    assert result.found["gain"] == pytest.approx(7.8, rel=0.03)
-    assert result.found["non_finite_pixels"] == 1
-    assert result.shape == (128, 128)
-    assert result.geometry.pixel_size == pytest.approx(0.6e-3)
-    assert result.geometry.centre == pytest.approx((63.5, 63.5), abs=0.5)
-    # All ADU together are all photons together: rounding loses 1 % to charge shared between pixels, and adds none.
-    whole = prepare(run, PrepareSettings(photons=PhotonSettings("histogram")))
-    adu = run.read(range(10))[:, whole.mask] - whole.found["offset"]
-    np.testing.assert_allclose(whole.read(range(10)).sum(axis=(1, 2)), adu.sum(axis=1) / whole.found["gain"], rtol=0.02)

@@ -136,9 +136,12 @@ def test_a_half_plane_is_cut_out_of_a_full_one_in_a_fixed_way():
     assert notes == []
 
 
-def test_a_half_plane_that_lies_the_other_way_is_pointed_out():
-    with pytest.raises(SpiError, match=r"crop.shape=\[24, 12\].*bottom edge.*crop.shape=\[12,24\]"):
-        choose_window(GOOD, (30.0, 40.5), CropSettings((24, 12), "auto"))
+def test_a_half_plane_is_turned_to_the_edge_that_the_beam_is_on():
+    turned, notes = choose_window(GOOD, (30.0, 40.5), CropSettings((24, 12), "auto"))
+    asked, _ = choose_window(GOOD, (30.0, 40.5), CropSettings((12, 24), "auto"))
+    assert turned == asked
+    assert "the crop is [12, 24], not [24, 12]" in notes[0]
+    assert "bottom edge" in notes[1]
     window, _ = choose_window(GOOD, (30.0, 40.5), CropSettings((24, 12), "full"))
     assert window.outside(GOOD.shape) > 0
 

@@ -44,7 +44,7 @@ def test_every_format_and_reading(tmp_path: Path, values: np.ndarray, kind: str)
 
 def test_true_and_false_need_to_be_explained(tmp_path: Path):
     np.save(tmp_path / "m.npy", GOOD)
-    with pytest.raises(SpiError, match=r"m.npy.*mask_kind=good or mask_kind=bad"):
+    with pytest.raises(SpiError, match=r"m.npy.*mask_kind=good or data.prepare.mask_kind=bad"):
         read_mask(f"{tmp_path}/m.npy", SHAPE)
 
 

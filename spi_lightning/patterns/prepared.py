@@ -1,0 +1,249 @@
+"""A run as photon counts: what :mod:`~spi_lightning.patterns.prepare` settled, applied when frames are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from spi_lightning.errors import SpiError
+from spi_lightning.instrument import Geometry
+from spi_lightning.patterns.background import subtract_level
+from spi_lightning.patterns.crop import Window, bin_sum
+from spi_lightning.patterns.photons import adu_to_photons
+
+BLOCK_BYTES = 1 << 25  # stored frames that are worked on at once; the steps need some five times as much for a moment
+
+
+class Frames(Protocol):
+    """What :class:`~spi_lightning.patterns.run.Run` and :class:`PreparedRun` have in common."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a frame."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the frames."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """What is known of the instrument, for these frames' pixels."""
+
+    @property
+    def mask(self) -> np.ndarray:
+        """bool ``(rows, columns)``, True = good."""
+
+    @property
+    def ids(self) -> np.ndarray:
+        """str ``(n,)``."""
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int8 ``(n,)``: 1 single hit, 0 other, -1 unknown; or None."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell the user."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Frames ``(n, rows, columns)`` in the order of ``indices``."""
+
+    def blocks(self, size: int = 512, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Frames in order: index of the first, and ``(at most size, rows, columns)``."""
+
+    def fingerprint(self) -> str:
+        """Hash by which these frames are recognised."""
+
+
+def frames_at_once(run: Frames) -> int:
+    """How many stored frames of ``run`` make a block that is worked on at once."""
+    return max(1, BLOCK_BYTES // max(run.shape[0] * run.shape[1] * run.dtype.itemsize, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """The way from stored frames to photon counts; plain data.
+
+    Attributes:
+        mask: bool, shape of the stored frames, True = good. Bad pixels become 0.
+        gain: ADU per photon; None where the frames hold photons.
+        offset: ADU without a photon.
+        threshold: part of a photon that counts as one.
+        level: background to subtract, photons, shape of the stored frames; None for none.
+        window: what is kept.
+        binning: so many by so many pixels are summed.
+    """
+
+    mask: np.ndarray
+    window: Window
+    gain: float | None = None
+    offset: float = 0.0
+    threshold: float = 0.7
+    level: np.ndarray | None = None
+    binning: int = 1
+
+    def apply(self, frames: np.ndarray, name: Callable[[int], str]) -> tuple[np.ndarray, int]:
+        """Photon counts of stored frames.
+
+        Args:
+            frames: ``(n, rows, columns)`` as stored.
+            name: id of the i-th of them, for errors.
+
+        Returns:
+            Counts of an unsigned dtype, ``(n, rows, columns)`` of the result; and how many good pixels were not finite,
+            which now are 0.
+
+        Raises:
+            SpiError: photons are expected, but a value is negative or not whole.
+        """
+        frames, good = self.window.cut(frames), self.window.cut(self.mask)
+        lost = int((~np.isfinite(frames) & good).sum()) if frames.dtype.kind == "f" else 0
+        if self.gain is None:
+            counts = self._checked(frames, good, name)
+        else:
+            counts = np.where(good, adu_to_photons(frames, self.gain, self.offset, self.threshold), np.uint32(0))
+        if self.level is not None:
+            counts = subtract_level(counts, self.window.cut(self.level))
+        return bin_sum(counts, self.binning), lost
+
+    @staticmethod
+    def _checked(frames: np.ndarray, good: np.ndarray, name: Callable[[int], str]) -> np.ndarray:
+        """Counts that are said to be photons, with bad and not finite pixels 0, of an unsigned dtype."""
+        values = np.where(good, frames, frames.dtype.type(0))
+        if values.dtype.kind in "ub":
+            return values.view(np.uint8) if values.dtype.kind == "b" else values
+        if values.dtype.kind == "f":
+            values[~np.isfinite(values)] = 0
+            if (fractional := values != np.rint(values)).any():
+                frame, value = _first(values, fractional)
+                raise SpiError(
+                    f"Pattern {name(frame)} has a pixel of {value:.6g}, which is no number of photons. If the frames "
+                    "are in detector units, choose data.prepare.photons.mode=histogram, or "
+                    "data.prepare.photons.mode=gain data.prepare.photons.gain=ADU_PER_PHOTON."
+                )
+        if (negative := values < 0).any():
+            frame, value = _first(values, negative)
+            raise SpiError(
+                f"Pattern {name(frame)} has {value:.6g} in a good pixel; photon counts are not negative. If the frames "
+                "are in detector units, choose data.prepare.photons.mode=histogram, or "
+                "data.prepare.photons.mode=gain data.prepare.photons.gain=ADU_PER_PHOTON; if such values mark bad pixels, "
+                "mask those with data.prepare.mask_file=FILE."
+            )
+        if values.size and values.max() > np.iinfo(np.uint32).max:
+            frame, value = _first(values, values > np.iinfo(np.uint32).max)
+            raise SpiError(
+                f"Pattern {name(frame)} has a pixel of {value:.6g} photons, which cannot be. Mask that pixel."
+            )
+        return values.astype(np.uint32)
+
+    def parameters(self) -> dict[str, object]:
+        """Everything but the arrays, as plain values."""
+        arrays = {"mask", "level", "window"}
+        plain: dict[str, object] = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in arrays
+        }
+        return plain | {"window": dataclasses.astuple(self.window)}
+
+
+def _first(values: np.ndarray, wrong: np.ndarray) -> tuple[int, float]:
+    """Frame and value of the first wrong pixel."""
+    place = np.unravel_index(int(np.argmax(wrong)), values.shape)
+    return int(place[0]), float(values[place])
+
+
+@dataclass(eq=False)
+class PreparedRun:
+    """Frames of a run as photon counts, made when they are read. Has the interface of a run; can be pickled.
+
+    Attributes:
+        run: the stored frames.
+        recipe: what is done to them.
+        shape: rows and columns of a prepared frame.
+        dtype: uint8, uint16 or uint32.
+        geometry: of the prepared frames' pixels: centre and pixel size follow crop and binning.
+        mask: bool ``(rows, columns)``, True = good; bad pixels hold 0.
+        labels: int8 ``(n,)``: 1 single hit, 0 other, -1 unknown; or None.
+        found: what was found by looking at the run, as plain numbers and words, for the record of provenance.
+        prepared_notes: what to tell the user.
+        non_finite: good pixels that were not finite in the frames read so far in this process, and were read as 0.
+    """
+
+    run: Frames
+    recipe: Recipe
+    shape: tuple[int, int]
+    dtype: np.dtype
+    geometry: Geometry
+    mask: np.ndarray
+    labels: np.ndarray | None
+    found: dict[str, float | int | str]
+    prepared_notes: list[str] = field(default_factory=list)
+    non_finite: int = 0
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Pattern ids, str ``(n,)``."""
+        return self.run.ids
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell the user, with what turned up while reading."""
+        if not self.non_finite:
+            return list(self.prepared_notes)
+        late = f"{self.non_finite} good pixels of frames that were not looked at beforehand are not finite; read as 0."
+        return [
+            *self.prepared_notes,
+            f"{late} data.prepare.sample_frames=null looks at all frames and masks such pixels.",
+        ]
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+    def read(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Photon counts ``(n, rows, columns)`` of the patterns ``indices``, in any order, repeats allowed.
+
+        Raises:
+            SpiError: a frame cannot be read, or holds what is no photon count.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        out = np.empty((len(wanted), *self.shape), self.dtype)
+        order = np.argsort(wanted, kind="stable")  # file order over the whole request, not only within a block
+        step = frames_at_once(self.run)
+        for start in range(0, len(wanted), step):
+            places = order[start : start + step]
+            out[places] = self._prepared(self.run.read(wanted[places]), wanted[places])
+        return out
+
+    def blocks(self, size: int = 512, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Patterns in order: index of the first, and ``(at most size, rows, columns)``, fewer where they are large."""
+        for first, frames in self.run.blocks(min(size, frames_at_once(self.run)), start, stop):
+            yield first, self._prepared(frames, np.arange(first, first + len(frames)))
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the run's own fingerprint, every parameter of the preparation, mask and background."""
+        digest = hashlib.sha256(self.run.fingerprint().encode())
+        digest.update(repr(sorted(self.recipe.parameters().items())).encode())
+        digest.update(np.packbits(self.recipe.mask).tobytes() + np.packbits(self.mask).tobytes())
+        if self.recipe.level is not None:
+            digest.update(self.recipe.level.tobytes())
+        digest.update(repr((self.shape, self.dtype.str)).encode())
+        return digest.hexdigest()
+
+    def _prepared(self, frames: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        counts, lost = self.recipe.apply(frames, lambda i: str(self.run.ids[indices[i]]))
+        self.non_finite += lost
+        if not self.mask.all():
+            counts = np.where(self.mask, counts, counts.dtype.type(0))  # binned pixels of which too few are good
+        if counts.size and (most := int(counts.max())) > np.iinfo(self.dtype).max:
+            frame, _ = _first(counts, counts == most)
+            raise SpiError(
+                f"Pattern {self.run.ids[indices[frame]]} has {most} photons in a pixel, more than {self.dtype} holds, "
+                "which was chosen from the frames looked at. Set data.prepare.sample_frames=null to look at all frames."
+            )
+        return counts.astype(self.dtype, copy=False)
