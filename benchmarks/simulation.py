@@ -1,0 +1,137 @@
+"""How fast patterns are simulated, beside a non-uniform FFT of the same particles.
+
+    python -m benchmarks.simulation [--patterns 256] [--repeats 5] [--run 0]
+
+The baseline takes the same scenes and transforms each particle's density, on a grid fine enough for the detector's
+corner, straight to every pixel with finufft (type 2, tolerance 10⁻³, one thread): no table, no interpolation of ours.
+Both stop at the transforms of the particles: the coherent sum, the photon noise and the faults would cost the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import finufft
+import numpy as np
+import torch
+
+from benchmarks.record import interleaved, row, store
+from spi_lightning.commands.simulate import simulation_recipe
+from spi_lightning.config.compose import composed
+from spi_lightning.config.launch import conf_folder
+from spi_lightning.config.schema import SimulateConfig
+from spi_lightning.data.simulated_run import produce_parts
+from spi_lightning.reciprocal import momentum_transfer, pixel_positions
+from spi_lightning.simulation.form_factors import icosahedron_vertices
+from spi_lightning.simulation.scattering import _amplitudes, collate
+
+VOXEL = 2.5  # nm; half a period of the highest momentum transfer is 4.6 nm
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patterns", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--run", type=int, default=3000, help="patterns of the whole-run measurement")
+    arguments = parser.parse_args()
+    config = composed(
+        "simulate", conf_folder(), SimulateConfig, ["simulate=paper", f"simulate.n_patterns={arguments.run}"]
+    )
+    recipe = simulation_recipe(config)
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    experiment = recipe.experiment()
+    setup = time.perf_counter() - start
+    rows = transforms(experiment, arguments.patterns, arguments.repeats)
+    rows += whole_runs(recipe, arguments.repeats)
+    store("simulation", rows, {"set-up, seconds": round(setup, 2), "patterns": vars(arguments)})
+
+
+def transforms(experiment, patterns: int, repeats: int) -> list[dict]:
+    """Transforms of the particles of some patterns: a table of ours against finufft."""
+    scenes = [experiment._writer.draw(i) for i in range(patterns)]
+    scenes = [s for s in scenes if s.bodies and all(b.shape == "icosahedron" for b in s.bodies)]
+    positions = pixel_positions(experiment.instrument)[torch.from_numpy(experiment.recording)]
+    q = momentum_transfer(positions, experiment.instrument.wavelength).T.float().contiguous()
+    bodies = sum(len(scene.bodies) for scene in scenes)
+
+    def ours() -> list[torch.Tensor]:
+        return [_amplitudes(collate([s], torch.device("cpu")), q[None], experiment._volumes)[0] for s in scenes]
+
+    def theirs() -> list[np.ndarray]:
+        return [_direct(scene, q.numpy()) for scene in scenes]
+
+    mine, reference = torch.cat(ours()).numpy(), np.concatenate(theirs())
+    scale = np.abs(reference).max(1, keepdims=True)
+    error = float(np.sqrt(np.mean(((mine - reference) / scale) ** 2)))
+    print(f"{bodies} particles in {len(scenes)} patterns; root mean square difference {error:.1e} of the largest value")
+    seconds = interleaved({"ours": ours, "finufft": theirs}, repeats)
+    speed = {name: [bodies / s for s in values] for name, values in seconds.items()}
+    return [
+        row("particle transforms, finufft, 1 thread", "", speed["finufft"]),
+        row("particle transforms, ours, 1 thread", "finufft", speed["ours"], speed["finufft"]),
+    ]
+
+
+def whole_runs(recipe, repeats: int) -> list[dict]:
+    """The whole of spi-simulate's work up to its parts, on 1 process and on all cores."""
+    cores = os.cpu_count() or 1
+    n = recipe.settings.n_patterns
+
+    def produce(workers: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            produce_parts(recipe, Path(folder) / "parts", max(1, n // (4 * cores)), workers, lambda k: None)
+
+    seconds = interleaved({"one": lambda: produce(1), "all": lambda: produce(cores)}, min(repeats, 3))
+    one, all_cores = ([n / s for s in seconds[name]] for name in ("one", "all"))
+    return [
+        row(f"patterns of simulate=paper, {n} with set-up, 1 process", "", one),
+        row(f"patterns of simulate=paper, {n} with set-up, {cores} processes", "1 process", all_cores, one),
+    ]
+
+
+_faces = None
+
+
+def _direct(scene, q: np.ndarray) -> np.ndarray:
+    """√Φ F(q) of every particle of a scene, by finufft, ``(particles, pixels)``."""
+    from spi_lightning.orientation.rotations import rotation_matrices
+
+    rotations = rotation_matrices(torch.from_numpy(scene.quaternions)).numpy()
+    out = []
+    for body, rotation, fluence in zip(scene.bodies, rotations, scene.fluences, strict=True):
+        density, cell = _density(body)
+        seen = (body.stretch.T @ rotation.T @ q).astype(np.float64) * cell
+        field = finufft.nufft3d2(*seen, density.astype(np.complex128), isign=1, eps=1e-3, nthreads=1).real
+        field *= np.sinc(seen / (2 * np.pi)).prod(0) * np.exp(-((q**2).sum(0)) * body.roughness**2 / 2)
+        out.append(np.sqrt(fluence) * field)
+    return np.stack(out)
+
+
+def _density(body) -> tuple[np.ndarray, float]:
+    """Electrons in the cells of a grid over the unit body, each shell smoothed over a cell, and the cell's side."""
+    global _faces
+    if _faces is None:
+        from scipy.spatial import ConvexHull
+
+        _faces = np.unique(ConvexHull(icosahedron_vertices().numpy()).equations.round(9), axis=0)
+    cell = VOXEL / (body.diameter / 2)
+    half = int(np.ceil(1.2 / cell)) + 1
+    axis = np.arange(-half, half) * cell
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij", copy=False)
+    outside = np.max([a * x + b * y + c * z for a, b, c, _ in _faces], axis=0)
+    inradius = -_faces[0, 3]
+    total = np.zeros(x.shape)
+    for scale, electrons in body.shells:
+        if scale > 0:
+            filled = np.clip(0.5 + (inradius * scale - outside) / cell, 0, 1)
+            total += electrons * filled / filled.sum()
+    return total, cell
+
+
+if __name__ == "__main__":
+    main()
