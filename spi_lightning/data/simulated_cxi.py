@@ -47,7 +47,8 @@ def write_simulated(
         instrument.photon_energy, instrument.distance, instrument.pixel_size, instrument.centre, instrument.polarisation
     )
     raw = settings.detector.adu_per_photon is not None
-    dtype = np.dtype(np.float32) if raw else smallest_unsigned(int(gathered.largest))
+    # Two bytes at least: spi-em-class sums pixels in the type that it finds.
+    dtype = np.dtype(np.float32) if raw else np.promote_types(smallest_unsigned(int(gathered.largest)), np.uint16)
     total, squares, counted = 0.0, 0.0, 0
     good = flags == 0
 

@@ -133,8 +133,8 @@ class Recipe:
             raise SpiError(
                 f"Pattern {name(frame)} has {value:.6g} in a good pixel; photon counts are not negative. If the frames "
                 "are in detector units, choose data.prepare.photons.mode=histogram, or "
-                "data.prepare.photons.mode=gain data.prepare.photons.gain=ADU_PER_PHOTON; if such values mark bad pixels, "
-                "mask those with data.prepare.mask_file=FILE."
+                "data.prepare.photons.mode=gain data.prepare.photons.gain=ADU_PER_PHOTON; if such values mark bad "
+                "pixels, mask those with data.prepare.mask_file=FILE."
             )
         if values.size and values.max() > np.iinfo(np.uint32).max:
             frame, value = _first(values, values > np.iinfo(np.uint32).max)

@@ -58,5 +58,5 @@ def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpiError, match="run: the folder .* cannot be written"), job_scope(tmp_path / "file/job", ""):
+    with pytest.raises(SpiError, match=r"run: the folder .* cannot be written"), job_scope(tmp_path / "file/job", ""):
         pass

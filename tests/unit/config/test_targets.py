@@ -53,5 +53,5 @@ def test_a_missing_target_and_wrong_fields_are_told() -> None:
         instantiate({}, "simulate.particles.ball")
     with pytest.raises(SpiError, match=r"simulate\.particles\.ball\.densty: .* Did you mean 'density'\?"):
         instantiate({**GOOD, "densty": 1.0}, "simulate.particles.ball")
-    with pytest.raises(SpiError, match="Did you mean 'spi_lightning.simulation.particles.Spheroid'"):
+    with pytest.raises(SpiError, match=r"Did you mean 'spi_lightning\.simulation\.particles\.Spheroid'"):
         instantiate({**GOOD, "_target_": "spi_lightning.simulation.particles.Sphroid"}, "simulate.particles.ball")
