@@ -7,6 +7,7 @@ argument, all stretched versions of the body too.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -81,33 +82,37 @@ def icosahedron(x: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(...)`` float64.
     """
-    vertices = icosahedron_vertices().to(x)
-    volume = 4 * math.pi / 3
-    edge = torch.cdist(vertices, vertices).flatten().sort().values[12]  # the first twelve are the zeros
-    total = torch.zeros_like(x[..., 0])
-    cosines: dict[tuple[int, int], torch.Tensor] = {}
-    for corners in _faces(vertices, float(edge)):
+    vertices, faces, edge, second_moment = _icosahedron()
+    vertices = vertices.to(x)
+    volume, area = 4 * math.pi / 3, math.sqrt(3) / 4 * edge**2
+    square = x.square().sum(-1)
+    total = torch.zeros_like(square)
+    edges: dict[tuple[int, int], torch.Tensor] = {}
+    for corners in faces:
         centre = vertices[list(corners)].mean(0)
-        normal = centre / centre.norm()
-        along = x @ normal
-        inplane = x - along[..., None] * normal
-        square = inplane.square().sum(-1)
+        inradius = float(centre.norm())
+        along = x @ (centre / inradius)
         boundary = torch.zeros_like(total)
         for first, second in itertools.combinations(corners, 2):
             middle, direction = (vertices[first] + vertices[second]) / 2, vertices[second] - vertices[first]
-            key = (first, second)
-            if key not in cosines:
-                cosines[key] = edge * torch.sinc(x @ direction / (2 * math.pi)) * (x @ middle).cos()
-            outward = middle - centre
-            boundary += (inplane @ (outward / outward.norm())) * cosines[key]
-        area = math.sqrt(3) / 4 * edge**2
-        facing = square < 1e-8
-        face = torch.where(facing, -area * (x @ centre).sin(), boundary / torch.where(facing, 1.0, square))
+            if (first, second) not in edges:
+                edges[first, second] = edge * torch.sinc(x @ (direction / (2 * math.pi))) * (x @ middle).cos()
+            outward = middle - centre  # lies in the face, as the momentum transfer's part that counts here does
+            boundary += (x @ (outward / outward.norm())) * edges[first, second]
+        inplane = square - along.square()
+        facing = inplane < 1e-8
+        face = torch.where(facing, -area * (inradius * along).sin(), boundary / torch.where(facing, 1.0, inplane))
         total -= 2 * along * face
-    square = x.square().sum(-1)
     near = square < 1e-4
-    second_moment = _mean_square_radius(vertices, float(edge)) / 6
     return torch.where(near, 1 - square * second_moment, total / (volume * torch.where(near, 1.0, square)))
+
+
+@functools.cache
+def _icosahedron() -> tuple[torch.Tensor, list[tuple[int, int, int]], float, float]:
+    """Vertices, one of each pair of opposite faces, length of an edge, and ⟨r²⟩/6."""
+    vertices = icosahedron_vertices()
+    edge = float(torch.cdist(vertices, vertices).flatten().sort().values[12])  # the first twelve are the zeros
+    return vertices, _faces(vertices, edge), edge, _mean_square_radius(vertices, edge) / 6
 
 
 def _faces(vertices: torch.Tensor, edge: float) -> list[tuple[int, int, int]]:
