@@ -100,9 +100,3 @@ class Instrument:
     def q_per_pixel(self) -> float:
         """Momentum transfer of one pixel next to the beam, nm⁻¹."""
         return 2 * math.pi / self.wavelength * self.pixel_size / self.distance
-
-    def cropped(self, rows: slice, columns: slice) -> Instrument:
-        """The same instrument, of whose detector only ``[rows, columns]`` (with explicit starts) is kept."""
-        size = (len(range(self.shape[0])[rows]), len(range(self.shape[1])[columns]))
-        x, y = self.centre
-        return dataclasses.replace(self, shape=size, centre=(x - (columns.start or 0), y - (rows.start or 0)))

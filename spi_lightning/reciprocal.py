@@ -69,3 +69,9 @@ def polarisation_factor(positions: torch.Tensor, polarisation: Polarisation) -> 
 def q_magnitude(instrument: Instrument) -> torch.Tensor:
     """|q| of every pixel, ``(rows, columns)``, nm⁻¹, float64."""
     return momentum_transfer(pixel_positions(instrument), instrument.wavelength).norm(dim=-1)
+
+
+def ring_momentum(instrument: Instrument, rings: int) -> torch.Tensor:
+    """|q| of the rings of radius 0, 1, 2 … pixels around the beam, ``(rings,)``, nm⁻¹, float64."""
+    radius = torch.arange(rings, dtype=torch.float64) * instrument.pixel_size
+    return 4 * math.pi / instrument.wavelength * (torch.atan(radius / instrument.distance) / 2).sin()

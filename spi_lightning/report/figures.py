@@ -51,7 +51,7 @@ def contact_sheet(
 
 
 def mean_and_psd(
-    mean: np.ndarray, mask: np.ndarray, centre: tuple[float, float] | None, psd: np.ndarray, q_per_pixel: float | None
+    mean: np.ndarray, mask: np.ndarray, centre: tuple[float, float] | None, psd: np.ndarray, q: np.ndarray | None
 ) -> Figure:
     """The mean pattern, the beam marked, and its PSD.
 
@@ -60,7 +60,7 @@ def mean_and_psd(
         mask: ``(rows, columns)`` bool, True where good.
         centre: of the beam, (x, y) in pixels; None where unknown.
         psd: ``(rings,)``, photons a pixel at radius 0, 1, 2 … pixels; NaN where a ring has no good pixel.
-        q_per_pixel: nm⁻¹; None labels the axis in pixels.
+        q: ``(rings,)``, momentum transfer of each ring, nm⁻¹; None labels the axis in pixels.
     """
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
@@ -73,10 +73,9 @@ def mean_and_psd(
         left.set_xlim(min(-0.5, centre[0] - 3), max(columns - 0.5, centre[0] + 3))
         left.set_ylim(max(rows - 0.5, centre[1] + 3), min(-0.5, centre[1] - 3))
     left.set(title="Mean pattern", xlabel="column (px)", ylabel="row (px)")
-    radius = np.arange(len(psd), dtype=np.float64)
-    right.semilogy(radius * (q_per_pixel or 1.0), np.where(psd > 0, psd, np.nan), color="#1f4e9c")
+    right.semilogy(np.arange(len(psd)) if q is None else q, np.where(psd > 0, psd, np.nan), color="#1f4e9c")
     right.set(title="PSD: angular mean", ylabel="photons a pixel")
-    right.set_xlabel("q (nm⁻¹)" if q_per_pixel else "distance from the beam (px)")
+    right.set_xlabel("distance from the beam (px)" if q is None else "q (nm⁻¹)")
     right.grid(alpha=0.3, which="both")
     return figure
 

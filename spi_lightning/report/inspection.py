@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns.prepared import Frames
 from spi_lightning.patterns.run import Run
@@ -106,6 +105,7 @@ def _draw(patterns: Frames, counts: Counts, folder: Path, how_many: int) -> None
     import torch
 
     from spi_lightning.analysis.psd import angular_mean, radial_bins
+    from spi_lightning.reciprocal import ring_momentum
 
     chosen = contact_choice(len(patterns), patterns.labels, how_many)
     frames = np.nan_to_num(patterns.read(chosen), nan=0.0, posinf=0.0, neginf=0.0)
@@ -119,9 +119,6 @@ def _draw(patterns: Frames, counts: Counts, folder: Path, how_many: int) -> None
     mask = torch.from_numpy(patterns.mask)
     mean = torch.from_numpy(np.nan_to_num(counts.mean_pattern))
     psd = angular_mean(mean, radial_bins(patterns.shape, centre), mask).numpy()
-    try:
-        q_per_pixel = geometry.on_detector(patterns.shape).q_per_pixel
-    except SpiError:
-        q_per_pixel = None
-    figure = mean_and_psd(counts.mean_pattern, patterns.mask, geometry.centre, psd, q_per_pixel)
+    q = None if geometry.missing() else ring_momentum(geometry.on_detector(patterns.shape), len(psd)).numpy()
+    figure = mean_and_psd(counts.mean_pattern, patterns.mask, geometry.centre, psd, q)
     save(figure, folder / "mean_and_psd.png")
