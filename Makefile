@@ -34,6 +34,9 @@ bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.simulation
 
 figures: $(VENV)/ready
+	$(BIN)/spi-simulate simulate=demo run=outputs/figures/demo
+	$(BIN)/spi-inspect data.path=outputs/figures/demo/patterns.cxi patterns=12 run=outputs/figures/look
+	cp outputs/figures/look/contact_sheet.png docs/figures/demo_contact_sheet.png
 	$(BIN)/python docs/figures/make_amo86615.py
 
 clean:

@@ -12,6 +12,7 @@ import numpy as np
 import spi_lightning
 from spi_lightning.data.simulated_run import Gathered, Recipe
 from spi_lightning.instrument import Geometry
+from spi_lightning.patterns import open_run
 from spi_lightning.patterns.export_cxi import Compression, smallest_unsigned, write_cxi
 from spi_lightning.patterns.export_dragonfly import write_detector, write_emc
 from spi_lightning.simulation.detector import detector_flags
@@ -91,6 +92,7 @@ def write_simulated(
     mean = total / pixels
     return {
         "file": str(path),
+        "fingerprint": open_run(path).fingerprint(),
         "patterns": len(labels),
         "single hits, in truth": int(truth["single"].sum()),
         "single hits, as labelled": int(labels.sum()),
