@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from spi_lightning.simulation.settings import Size
+
 
 @dataclass(frozen=True)
 class Body:
@@ -40,8 +42,8 @@ class Particle(Protocol):
     """A sort of particles."""
 
     @property
-    def largest(self) -> float:
-        """Diameter that no particle of this sort exceeds, nm."""
+    def diameter(self) -> Size:
+        """Of the sphere of equal volume; its upper limit says how fine a transform has to be."""
         ...
 
     def draw(self, rng: np.random.Generator) -> Body:

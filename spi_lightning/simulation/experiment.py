@@ -88,7 +88,7 @@ class Experiment:
         self._volumes = {
             name: volume.to(self.device) for name, volume in _volumes(particles, reach, maps or {}).items()
         }
-        largest = max((particle.largest for particle in particles.values()), default=1.0)
+        largest = max((particle.diameter.high for particle in particles.values()), default=1.0)
         visible = _visibility(q[real].norm(dim=-1), weight[real], largest)
         self._writer = SceneWriter(settings, particles, instrument.photon_energy, visible)
         self._ingredients = list(settings.composition.values())
@@ -197,12 +197,12 @@ def _volumes(
     viruses = [particle for particle in particles.values() if isinstance(particle, IcosahedralVirus)]
     if viruses:
         # Three standard deviations of stretch: what lies beyond scatters nothing that could be seen.
-        largest = max(virus.largest / 2 * math.exp(3 * virus.deformation) for virus in viruses)
+        largest = max(virus.diameter.high / 2 * math.exp(3 * virus.deformation) for virus in viruses)
         volumes["icosahedron"] = icosahedron_volume(reach * largest)
     for particle in particles.values():
         if isinstance(particle, DensityMap):
             density, voxel = maps[particle.path]
-            scale = particle.largest / particle.map_diameter
+            scale = particle.diameter.high / particle.map_diameter
             volumes[f"map:{particle.path}"] = density_volume(torch.from_numpy(density), voxel, reach * scale)
     return volumes
 

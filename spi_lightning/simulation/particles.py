@@ -40,11 +40,6 @@ class IcosahedralVirus:
     deformation: float
     roughness: float
 
-    @property
-    def largest(self) -> float:
-        """Diameter that no particle of this sort exceeds, nm."""
-        return self.diameter.high
-
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
         radius = draw_size(self.diameter, rng) / 2
@@ -72,11 +67,6 @@ class Spheroid:
     density: float
     roughness: float
 
-    @property
-    def largest(self) -> float:
-        """Diameter that no particle of this sort exceeds, nm."""
-        return self.diameter.high
-
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
         radius = draw_size(self.diameter, rng) / 2
@@ -100,11 +90,6 @@ class Rod:
     aspect: tuple[float, float]
     density: float
     roughness: float
-
-    @property
-    def largest(self) -> float:
-        """Diameter that no particle of this sort exceeds, nm."""
-        return self.diameter.high
 
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
@@ -132,11 +117,6 @@ class DensityMap:
     diameter: Size
     electrons: float | None
     roughness: float
-
-    @property
-    def largest(self) -> float:
-        """Diameter that no particle of this sort exceeds, nm."""
-        return self.diameter.high
 
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
