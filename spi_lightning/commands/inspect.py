@@ -34,7 +34,7 @@ def inspect(config: InspectConfig, job: Job) -> None:
     data = config.data
     paths = [data.path] if isinstance(data.path, str) else list(data.path)
     run = open_run(paths, dataset=data.dataset, detector=data.detector, mask_bits=data.mask_bits)
-    job.record("data", {"path": paths, "fingerprint": run.fingerprint()})
+    job.record({"data": {"path": paths, "fingerprint": run.fingerprint()}})
     try:
         facts = look_at(run, prepare(run, data.prepare, config.instrument), job.folder, config.patterns)
     except SpiError as error:
@@ -44,4 +44,5 @@ def inspect(config: InspectConfig, job: Job) -> None:
         facts = look_at(run, run, job.folder, config.patterns)
         facts["not prepared"] = str(error)
     write_json(job.folder / "summary.json", facts)
+    job.record(facts)
     print_facts(facts)

@@ -57,6 +57,6 @@ def simulate(config: SimulateConfig, job: Job) -> None:
     with progress("Writing", patterns) as advance:
         summary = write_simulated(gather(parts), recipe, job.folder, advance, output.compression, output.dragonfly)
     discard_parts(parts_folder)
+    job.record(summary)
     for name, fact in summary.items():
-        job.record(name, fact)
         print(f"{name:>24}  {fact}")

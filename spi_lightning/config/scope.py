@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gc
 import json
+import logging
 import os
 import traceback
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any
 from spi_lightning.config.provenance import provenance, uncommitted_changes, write_json, write_text
 from spi_lightning.errors import SpiError
 
+log = logging.getLogger("spi_lightning")
+
 HARMLESS = ("run", "workers")  # settings that do not change a result
 
 
@@ -23,16 +26,19 @@ class Job:
 
     The folder holds ``config.yaml`` (resolved), ``provenance.json`` (versions, commit, machine, and the facts that
     the job records), ``uncommitted.diff`` where there were changes, ``status.json`` (running, complete or failed),
-    and ``traceback.txt`` after a failure.
+    ``log.txt``, and ``traceback.txt`` after a failure.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._facts = provenance()
+        self.command: list[str] = self._facts["command"]
 
-    def record(self, name: str, fact: Any) -> None:
-        """Add a fact to the job's provenance: the fingerprint of its data, a value that was found."""
-        self._facts[name] = fact
+    def record(self, facts: dict[str, Any]) -> None:
+        """Add facts to the job's provenance and its log: the fingerprint of its data, a value that was found."""
+        self._facts |= facts
+        for name, fact in facts.items():
+            log.info("%s: %s", name, fact)
         write_json(self.folder / "provenance.json", self._facts)
 
 
@@ -101,11 +107,14 @@ def job_scope(folder: Path, config_yaml: str) -> Iterator[Job]:
         ) from None
     status: dict[str, Any] = {"state": "running", "process": os.getpid(), "started": _now()}
     write_json(folder / "status.json", status)
+    log.info("Started: %s", " ".join(job.command))
     try:
         yield job
         status["state"] = "complete"
+        log.info("Complete")
     except BaseException as error:
         status |= {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+        log.info("Failed: %s", error)
         write_text(folder / "traceback.txt", traceback.format_exc())
         raise
     finally:

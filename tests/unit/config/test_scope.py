@@ -12,7 +12,7 @@ from spi_lightning.errors import SpiError
 def test_a_job_leaves_config_provenance_and_status(tmp_path: Path) -> None:
     with job_scope(tmp_path / "job", "seed: 1\n") as job:
         assert json.loads((job.folder / "status.json").read_text())["state"] == "running"
-        job.record("gain", 7.8)
+        job.record({"gain": 7.8})
     status = json.loads((tmp_path / "job/status.json").read_text())
     assert status["state"] == "complete"
     assert status["ended"] >= status["started"]
