@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from spi_lightning.config.provenance import provenance, write_json
+from spi_lightning.provenance import provenance, write_json
 
 RESULTS = Path(__file__).parent / "results"
 

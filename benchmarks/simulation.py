@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from spi_lightning.commands.simulate import simulation_recipe
 from spi_lightning.config.compose import composed
 from spi_lightning.config.launch import conf_folder
 from spi_lightning.config.schema import SimulateConfig
+from spi_lightning.data.device import available_cores
 from spi_lightning.data.simulated_run import produce_parts
 from spi_lightning.orientation.rotations import rotation_matrices
 from spi_lightning.reciprocal import momentum_transfer, pixel_positions
@@ -56,7 +56,7 @@ def main() -> None:
 
 def transforms(experiment, patterns: int, repeats: int) -> list[dict]:
     """Transforms of the particles of some patterns: a table of ours against finufft."""
-    scenes = [experiment._writer.draw(i) for i in range(patterns)]
+    scenes = [experiment.source.draw(i) for i in range(patterns)]
     scenes = [s for s in scenes if s.bodies and all(b.shape == "icosahedron" for b in s.bodies)]
     positions = pixel_positions(experiment.instrument)[torch.from_numpy(experiment.recording)]
     q = momentum_transfer(positions, experiment.instrument.wavelength).T.float().contiguous()
@@ -84,7 +84,7 @@ def transforms(experiment, patterns: int, repeats: int) -> list[dict]:
 
 def whole_runs(recipe, repeats: int) -> list[dict]:
     """The whole of spi-simulate's work up to its parts, on 1 process and on all cores."""
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     n = recipe.settings.n_patterns
 
     def produce(workers: int) -> None:

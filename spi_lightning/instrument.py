@@ -67,8 +67,8 @@ class Geometry:
         """
         if missing := self.missing():
             raise SpiError(
-                f"The instrument's {', '.join(missing)} is not known: the file does not say, and neither does the "
-                f"config. Choose one with instrument=NAME or set instrument.{missing[0]}=VALUE."
+                f"The instrument's {', '.join(missing)} is not known: neither a file nor the config says it. "
+                f"Choose one with instrument=NAME or set instrument.{missing[0]}=VALUE."
             )
         known = dataclasses.asdict(self) | {"polarisation": self.polarisation or "horizontal"}
         return Instrument(shape=shape, **known)

@@ -24,11 +24,11 @@ def _schema() -> type[InspectConfig]:
 
 def inspect(config: InspectConfig, job: Job) -> None:
     """Print what the files hold; write ``summary.json`` and the figures into ``job.folder``."""
-    from spi_lightning.config.provenance import write_json
     from spi_lightning.errors import SpiError
     from spi_lightning.patterns import open_run
     from spi_lightning.patterns.prepare import prepare
     from spi_lightning.patterns.settings import PrepareSettings
+    from spi_lightning.provenance import write_json
     from spi_lightning.report.inspection import look_at, print_facts
 
     data = config.data
@@ -41,6 +41,7 @@ def inspect(config: InspectConfig, job: Job) -> None:
         if data.prepare != PrepareSettings():
             raise
         # Raw frames, say. Whoever just asks what is in a file is still told, and shown, what is there.
+        run.geometry = config.instrument.filled_from(run.geometry)
         facts = look_at(run, run, job.folder, config.patterns)
         facts["not prepared"] = str(error)
     write_json(job.folder / "summary.json", facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from spi_lightning.config.launch import launch
@@ -13,9 +12,13 @@ if TYPE_CHECKING:
     from spi_lightning.data.simulated_run import Recipe
 
 
+# An interrupted simulation may go on with these changed: they matter only when its parts are put together.
+MAY_CHANGE = ("simulate.n_patterns", "simulate.expert.labelled", "output")
+
+
 def main() -> None:
     """Entry point of the console script."""
-    launch("simulate", _schema, simulate, resumable=True)
+    launch("simulate", _schema, simulate, resumable=True, may_change=MAY_CHANGE)
 
 
 def _schema() -> type[SimulateConfig]:
@@ -46,17 +49,19 @@ def simulate(config: SimulateConfig, job: Job) -> None:
     """Simulate the run that ``config`` describes into ``job.folder/patterns.cxi``."""
     recipe = simulation_recipe(config)
 
+    from spi_lightning.data.device import available_cores
     from spi_lightning.data.simulated_cxi import write_simulated
-    from spi_lightning.data.simulated_run import discard_parts, gather, produce_parts
+    from spi_lightning.data.simulated_run import gather, produce_parts
     from spi_lightning.progress import progress
 
     patterns, output = config.simulate.n_patterns, config.output
     parts_folder = job.folder / "parts"
+    job.remove_when_complete(parts_folder)
+    workers = config.workers or available_cores()
     with progress("Simulating", patterns) as advance:
-        parts = produce_parts(recipe, parts_folder, output.batch, config.workers or os.cpu_count() or 1, advance)
+        parts = produce_parts(recipe, parts_folder, output.batch, workers, advance)
     with progress("Writing", patterns) as advance:
         summary = write_simulated(gather(parts), recipe, job.folder, advance, output.compression, output.dragonfly)
-    discard_parts(parts_folder)
     job.record(summary)
     for name, fact in summary.items():
         print(f"{name:>24}  {fact}")

@@ -18,6 +18,8 @@ from spi_lightning.errors import SpiError, nearest
 
 T = TypeVar("T")
 
+WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+
 
 def check_command_line(name: str, conf: Path, schema: type[Any]) -> None:
     """Compose and check every job that the command line asks for.
@@ -30,14 +32,41 @@ def check_command_line(name: str, conf: Path, schema: type[Any]) -> None:
     arguments, unknown = get_args_parser().parse_known_args()
     if unknown:
         raise SpiError(f"Unknown option {unknown[0]}. Settings are given as KEY=VALUE; see --help.")
-    if arguments.config_name or arguments.config_path or arguments.hydra_help or arguments.info:
+    if arguments.config_name or arguments.config_path or arguments.hydra_help or arguments.info or arguments.cfg:
         return  # Hydra's own business
     folder = arguments.config_dir
     if folder and not Path(folder).is_dir():
         raise SpiError(f"--config-dir {folder}: there is no such folder.")
     search = [f"hydra.searchpath=[file://{Path(folder).resolve()}]"] if folder else []
     for overrides in _jobs(arguments.overrides, arguments.multirun):
-        composed(name, conf, schema, [*search, *overrides])
+        _check_folder(str(composed(name, conf, schema, [*search, *overrides]).run))
+
+
+def _check_folder(run: str) -> None:
+    """Hydra makes the folder before any code of ours runs, and fails with a traceback where it cannot."""
+    if not run:
+        raise SpiError("run: the folder to write to is empty. Give one with run=FOLDER, or leave the key out.")
+    try:
+        Path(run).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpiError(
+            f"run: the folder {run} cannot be made ({error.strerror}). Choose another: run=FOLDER."
+        ) from None
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """Hydra takes options only before the settings or after them, not in between: put them first."""
+    options: list[str] = []
+    settings: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            settings.append(argument)
+            continue
+        options.append(argument)
+        if argument in WITH_VALUE and (value := next(rest, None)) is not None:
+            options.append(value)
+    return [*options, *settings]
 
 
 def composed(name: str, conf: Path, schema: type[T], overrides: list[str]) -> T:
@@ -75,7 +104,10 @@ def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
             raise SpiError(f"'{text}' gives several values: add -m to run one job for each, or quote the value.")
         else:
             key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            try:
+                choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            except HydraException:  # a glob over a group's choices, which Hydra alone can look up
+                continue
     first = [values[0] for values in choices]
     jobs = [first]
     for position, values in enumerate(choices):

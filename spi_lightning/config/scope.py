@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import gc
-import json
 import logging
 import os
+import shutil
+import socket
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spi_lightning.config.provenance import provenance, uncommitted_changes, write_json, write_text
 from spi_lightning.errors import SpiError
+from spi_lightning.provenance import provenance, uncommitted_changes, write_json, write_text
 
 log = logging.getLogger("spi_lightning")
-
-HARMLESS = ("run", "workers")  # settings that do not change a result
 
 
 class Job:
     """One job and its run folder.
 
     The folder holds ``config.yaml`` (resolved), ``provenance.json`` (versions, commit, machine, and the facts that
-    the job records), ``uncommitted.diff`` where there were changes, ``status.json`` (running, complete or failed),
-    ``log.txt``, and ``traceback.txt`` after a failure.
+    the job records), ``uncommitted.diff`` where there were changes, ``status.json`` (running, complete, stopped or
+    failed), ``log.txt``, and ``traceback.txt`` after a failure.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._facts = provenance()
-        self.command: list[str] = self._facts["command"]
+        self._scaffolding: list[Path] = []
 
     def record(self, facts: dict[str, Any]) -> None:
         """Add facts to the job's provenance and its log: the fingerprint of its data, a value that was found."""
@@ -41,85 +41,85 @@ class Job:
             log.info("%s: %s", name, fact)
         write_json(self.folder / "provenance.json", self._facts)
 
+    def remove_when_complete(self, folder: Path) -> None:
+        """Name a folder that only an interrupted job needs."""
+        self._scaffolding.append(folder)
 
-def earlier_state(folder: Path, config_yaml: str) -> str | None:
-    """How an earlier job in this folder went: its state, or None where there was none.
+    def start(self, config_yaml: str) -> None:
+        """Write down what is about to be done."""
+        write_text(self.folder / "config.yaml", config_yaml)
+        write_json(self.folder / "provenance.json", self._facts)
+        (self.folder / "traceback.txt").unlink(missing_ok=True)
+        if (difference := uncommitted_changes()) is not None:
+            write_text(self.folder / "uncommitted.diff", difference + "\n")
+        log.info("Started: %s", " ".join(self._facts["command"]))
 
-    Raises:
-        SpiError: it was a job with other settings, which is not overwritten.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
-        raise SpiError(
-            f"run: what an earlier job left in {folder} cannot be read ({error}). Give another run=FOLDER."
-        ) from None
-    changed = _differences(before, OmegaConf.to_container(OmegaConf.create(config_yaml)))
-    if changed:
-        raise SpiError(
-            f"run: {folder} holds a job with other settings ({'; '.join(changed[:3])}"
-            f"{f'; and {len(changed) - 3} more' if len(changed) > 3 else ''}). Give another run=FOLDER, or remove it."
-        )
-    return str(state)
-
-
-def _differences(before: Any, now: Any, key: str = "") -> list[str]:
-    if key in HARMLESS:
-        return []
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = [*before, *(name for name in now if name not in before)]
-        return [
-            line
-            for name in names
-            for line in _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
-        ]
-    return [] if before == now else [f"{key} is {before} there and {now} here"]
+    def tidy(self) -> None:
+        """Remove what only an interrupted job needs."""
+        for folder in self._scaffolding:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def job_scope(folder: Path, config_yaml: str) -> Iterator[Job]:
-    """Run a job in its folder.
+def sole_job(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder, and clear what a killed one left half written.
 
     Args:
         folder: made where it is missing.
-        config_yaml: the resolved config.
 
     Raises:
-        SpiError: the folder cannot be written to.
+        SpiError: the folder cannot be written to, or another process is at work in it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        job = Job(folder)
-        write_text(folder / "config.yaml", config_yaml)
-        write_json(folder / "provenance.json", job._facts)
-        (folder / "traceback.txt").unlink(missing_ok=True)
-        if (difference := uncommitted_changes()) is not None:
-            write_text(folder / "uncommitted.diff", difference + "\n")
+        lock = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
         raise SpiError(
             f"run: the folder {folder} cannot be written to ({error.strerror}). Choose another with run=FOLDER."
         ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise SpiError(
+                f"run: {lock.read().strip() or 'another process'} is at work in {folder}. Wait for it, or choose "
+                "another run=FOLDER."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        for leftover in folder.rglob("*.partial-*"):
+            leftover.unlink()
+        yield
+
+
+@contextmanager
+def job_scope(folder: Path, config_yaml: str) -> Iterator[Job]:
+    """Run a job in its folder, which must be there, and which no other job may use (:func:`sole_job`).
+
+    Args:
+        folder: of the run.
+        config_yaml: the resolved config.
+    """
+    job = Job(folder)
+    job.start(config_yaml)
     status: dict[str, Any] = {"state": "running", "process": os.getpid(), "started": _now()}
     write_json(folder / "status.json", status)
-    log.info("Started: %s", " ".join(job.command))
     try:
         yield job
         status["state"] = "complete"
-        log.info("Complete")
     except BaseException as error:
-        status |= {"state": "failed", "error": f"{type(error).__name__}: {error}"}
-        log.info("Failed: %s", error)
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        status |= {"state": "stopped" if stopped else "failed", "error": f"{type(error).__name__}: {error}"}
         write_text(folder / "traceback.txt", traceback.format_exc())
         raise
     finally:
         status["ended"] = _now()
         write_json(folder / "status.json", status)
+        log.info("Ended: %s", status.get("error", status["state"]))
+        if status["state"] == "complete":
+            job.tidy()
         gc.collect()
 
 

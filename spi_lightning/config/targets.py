@@ -45,7 +45,11 @@ def instantiate(block: dict[str, Any], key: str) -> Any:
             f"the entry point group '{ENTRY_POINTS}'."
         )
     kind = getattr(importlib.import_module(module), name)
-    return checked(kind, {k: v for k, v in block.items() if k != "_target_"}, key)
+    try:
+        return checked(kind, {k: v for k, v in block.items() if k != "_target_"}, key)
+    except SpiError as error:  # what the class itself refuses does not know where in the config it stands
+        text = str(error)
+        raise SpiError(text if text.startswith(key) else f"{key}: {text}") from None
 
 
 def _targets() -> list[str]:

@@ -6,15 +6,17 @@ after the parts that are whole; since pattern i depends on (seed, i) alone, the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
-import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import h5py
@@ -22,9 +24,11 @@ import hdf5plugin
 import numpy as np
 import torch
 
+import spi_lightning
 from spi_lightning.data.density_maps import read_density_map
 from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Instrument
+from spi_lightning.provenance import current_commit
 from spi_lightning.simulation.body import Particle
 from spi_lightning.simulation.experiment import Experiment, Patterns
 from spi_lightning.simulation.particles import DensityMap
@@ -61,11 +65,13 @@ class Recipe:
         """Hash of everything that a pattern depends on besides its index."""
         settings = asdict(self.settings)
         del settings["n_patterns"], settings["expert"]["labelled"]  # these concern the run as a whole
-        described = json.dumps([settings, asdict(self.instrument), self.device], sort_keys=True)
+        program = (spi_lightning.__version__, current_commit())  # another version may round, or draw, otherwise
+        described = json.dumps([settings, asdict(self.instrument), self.device, program])
         digest = hashlib.sha256(described.encode())
         for particle in self.particles.values():
             if isinstance(particle, DensityMap):
-                digest.update(Path(particle.path).read_bytes())
+                density, _ = read_density_map(particle.path)
+                digest.update(density.tobytes())
         return digest.hexdigest()
 
 
@@ -83,7 +89,7 @@ def produce_parts(recipe: Recipe, folder: Path, size: int, workers: int, advance
         The parts, in order.
 
     Raises:
-        SpiError: the folder holds parts of a run with other settings.
+        SpiError: the folder holds parts of a run with other settings, or the recipe cannot be followed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key, total = recipe.key(), recipe.settings.n_patterns
@@ -105,9 +111,9 @@ def produce_parts(recipe: Recipe, folder: Path, size: int, workers: int, advance
                 advance(stop - start)
         return parts
     with ProcessPoolExecutor(
-        min(workers, len(missing)), mp_context=get_context("spawn"), initializer=_prepare_worker, initargs=(recipe, key)
+        min(workers, len(missing)), mp_context=get_context("spawn"), initializer=_prepare_worker, initargs=(recipe,)
     ) as pool:
-        jobs = {pool.submit(_work, part, start, stop): stop - start for part, start, stop in missing}
+        jobs = {pool.submit(_work, part, start, stop, key): stop - start for part, start, stop in missing}
         try:
             for job in as_completed(jobs):
                 job.result()
@@ -127,14 +133,12 @@ class Gathered:
         truth: per-pattern arrays over the run.
         scores: ``(n_patterns,)``, of the expert.
         largest: highest value in any frame.
-        dtype: of the frames.
     """
 
     parts: list[Path]
     truth: dict[str, np.ndarray]
     scores: np.ndarray
     largest: float
-    dtype: np.dtype
 
     def frames(self) -> Iterator[np.ndarray]:
         """The frames, ``(n, rows, columns)`` at a time, one part after the other."""
@@ -145,20 +149,14 @@ class Gathered:
 
 def gather(parts: list[Path]) -> Gathered:
     """Collect everything but the frames."""
-    truths, scores, largest, dtype = [], [], 0.0, np.dtype(np.int32)
+    truths, scores, largest = [], [], 0.0
     for part in parts:
         with h5py.File(part, "r") as file:
             truths.append({name: dataset[()] for name, dataset in file["truth"].items()})
             scores.append(file["scores"][()])
             largest = max(largest, float(file.attrs["largest"]))
-            dtype = file["frames"].dtype
     truth = {name: np.concatenate([t[name] for t in truths]) for name in truths[0]}
-    return Gathered(parts, truth, np.concatenate(scores), largest, dtype)
-
-
-def discard_parts(folder: Path) -> None:
-    """Remove the parts once they are gathered."""
-    shutil.rmtree(folder)
+    return Gathered(parts, truth, np.concatenate(scores), largest)
 
 
 @contextmanager
@@ -203,21 +201,35 @@ def _refuse_other(part: Path, key: str) -> None:
     with h5py.File(part, "r") as file:
         if file.attrs["key"] != key:
             raise SpiError(
-                f"{part.parent} holds parts of a simulation with other settings. Give another run=FOLDER, or remove "
-                "that folder to start anew."
+                f"{part.parent} holds parts of a simulation with other settings, or from another version of this "
+                "program. Give another run=FOLDER, or remove that folder to start anew."
             )
 
 
-_experiment: Experiment | None = None
-_key = ""
+_recipe: Recipe | None = None
 
 
-def _prepare_worker(recipe: Recipe, key: str) -> None:
-    global _experiment, _key
+def _prepare_worker(recipe: Recipe) -> None:
+    global _recipe
     torch.set_num_threads(1)
-    _experiment, _key = recipe.experiment(), key
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _recipe = recipe
 
 
-def _work(part: Path, start: int, stop: int) -> None:
-    assert _experiment is not None
-    _write_part(part, _simulate(_experiment, start, stop), _key)
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+@functools.cache
+def _own_experiment() -> Experiment:
+    # Not in the initializer: an error there breaks the pool, an error here reaches the user.
+    assert _recipe is not None
+    return _recipe.experiment()
+
+
+def _work(part: Path, start: int, stop: int, key: str) -> None:
+    _write_part(part, _simulate(_own_experiment(), start, stop), key)

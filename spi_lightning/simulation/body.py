@@ -43,7 +43,17 @@ class Particle(Protocol):
 
     @property
     def diameter(self) -> Size:
-        """Of the sphere of equal volume; its upper limit says how fine a transform has to be."""
+        """Of the sphere of equal volume."""
+        ...
+
+    @property
+    def shape(self) -> str:
+        """Name of the transform of all bodies of this sort."""
+        ...
+
+    @property
+    def largest_stretch(self) -> float:
+        """No body of this sort stretches the unit body (or its map) further, but for rare extremes."""
         ...
 
     def draw(self, rng: np.random.Generator) -> Body:

@@ -11,6 +11,7 @@ from spi_lightning.simulation.settings import Detector
 
 # Bits of a CXI mask that a simulated detector sets.
 DEAD, HOT, MISSING = 0x8, 0x4, 0x200
+MOST = 2**30  # photons that a pixel without saturation can count: int32 holds not much more
 FAULTS_STREAM = 2**63  # no pattern has this index, so the faults draw from a stream of their own
 
 
@@ -62,9 +63,7 @@ def record(
     frames = []
     for rate, seed in zip(rates, seeds, strict=True):
         generator.manual_seed(seed)
-        photons = torch.poisson(rate, generator)
-        if settings.saturation is not None:
-            photons = photons.clamp(max=settings.saturation)
+        photons = torch.poisson(rate, generator).clamp(max=settings.saturation or MOST)
         if settings.adu_per_photon is not None:
             noise = torch.randn(rate.shape, generator=generator, device=rate.device)
             photons = photons * settings.adu_per_photon + noise * settings.adu_noise

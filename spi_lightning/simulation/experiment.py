@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Instrument
 from spi_lightning.reciprocal import momentum_transfer, pixel_positions, polarisation_factor, solid_angle
 from spi_lightning.simulation.background import gas, streak
@@ -17,9 +18,8 @@ from spi_lightning.simulation.detector import DEAD, HOT, MISSING, detector_flags
 from spi_lightning.simulation.expert import expert_scores
 from spi_lightning.simulation.form_factors import sphere
 from spi_lightning.simulation.fourier_volume import FourierVolume, density_volume, icosahedron_volume
-from spi_lightning.simulation.particles import DensityMap, IcosahedralVirus
 from spi_lightning.simulation.scattering import collate, scattered_strength
-from spi_lightning.simulation.scenes import ELECTRON_RADIUS, Scene, SceneWriter
+from spi_lightning.simulation.scenes import ELECTRON_RADIUS, Scene, SceneSource
 from spi_lightning.simulation.settings import Simulation
 
 LANES = 64  # pixel lists are padded to a multiple: vector and scalar code round differently on a CPU
@@ -59,10 +59,17 @@ class Experiment:
             instrument: geometry of the detector that records.
             maps: density ``(z, y, x)`` and voxel in nm of each map that a particle names.
             device: where patterns are computed.
+
+        Raises:
+            SpiError: no pixel records, or a particle is too large for the detector's reach.
         """
         self.settings, self.instrument, self.device = settings, instrument, torch.device(device)
         self.flags, state = detector_flags(settings.detector, instrument.centre, settings.seed)
         self._pixels = torch.from_numpy(self.recording).flatten().nonzero()[:, 0]
+        if len(self._pixels) == 0:
+            raise SpiError(
+                "No pixel of the detector records: simulate.detector.shadows and beamstop_radius cover all of it."
+            )
         # A first vector call in a fresh process may come back wrong in some threads (pytorch #188792).
         torch.linspace(0, 1, 4096).sqrt_()
 
@@ -70,7 +77,7 @@ class Experiment:
         positions = pixel_positions(instrument).reshape(-1, 3)[padded]
         q = momentum_transfer(positions, instrument.wavelength)
         weight = solid_angle(positions, instrument.pixel_size) * polarisation_factor(positions, instrument.polarisation)
-        # How q changes when the beam moves by a pixel along x or y, to first order: exact to 10⁻⁶ nm⁻¹ for a pixel.
+        # How q changes when the beam moves by a pixel along x or y, to first order.
         step = instrument.pixel_size * torch.eye(3, dtype=torch.float64)[:2]
         moved = [(momentum_transfer(positions - s, instrument.wavelength) - q).T for s in step]
         offset = positions[:, :2] / instrument.pixel_size
@@ -90,7 +97,7 @@ class Experiment:
         }
         largest = max((particle.diameter.high for particle in particles.values()), default=1.0)
         visible = _visibility(q[real].norm(dim=-1), weight[real], largest)
-        self._writer = SceneWriter(settings, particles, instrument.photon_energy, visible)
+        self.source = SceneSource(settings, particles, instrument.photon_energy, visible)
         self._ingredients = list(settings.composition.values())
 
     def simulate(self, indices: Sequence[int]) -> Patterns:
@@ -108,7 +115,7 @@ class Experiment:
             along the beam), ``fluence`` (K, photons per nm²), ``centre`` (x, y in pixels), ``signal`` and
             ``background`` (expected photons on the recording pixels).
         """
-        scenes = [self._writer.draw(int(index)) for index in indices]
+        scenes = [self.source.draw(int(index)) for index in indices]
         signal, background = self.expected_photons(scenes)
         n = signal.shape[1]
         photons = record(
@@ -141,7 +148,7 @@ class Experiment:
         """
         offsets = self._place(torch.from_numpy(np.stack([scene.centre_offset for scene in scenes])))
         q = self._q + offsets[:, 0, None, None] * self._q_moved[0] + offsets[:, 1, None, None] * self._q_moved[1]
-        strength = scattered_strength(collate(scenes, self.device), q, self._volumes, self.instrument.q_per_pixel)
+        strength = scattered_strength(collate(scenes, self.device), q, self._volumes, self._q_moved)
         # Cancelling fringes may leave a rounding error below zero.
         signal = strength.clamp_(min=0) * self._weight
         levels = self._place(torch.tensor([scene.background for scene in scenes], dtype=torch.float64))
@@ -192,33 +199,24 @@ class Experiment:
 def _volumes(
     particles: Mapping[str, Particle], reach: float, maps: Mapping[str, tuple[np.ndarray, float]]
 ) -> dict[str, FourierVolume]:
-    """Transforms on a grid, of those shapes that the particles need."""
-    volumes: dict[str, FourierVolume] = {}
-    viruses = [particle for particle in particles.values() if isinstance(particle, IcosahedralVirus)]
-    if viruses:
-        # Three standard deviations of stretch: what lies beyond scatters nothing that could be seen.
-        largest = max(virus.diameter.high / 2 * math.exp(3 * virus.deformation) for virus in viruses)
-        volumes["icosahedron"] = icosahedron_volume(reach * largest)
+    """Transforms on a grid, of those shapes that the particles need, out to what the largest of each scatters."""
+    stretches: dict[str, float] = {}
     for particle in particles.values():
-        if isinstance(particle, DensityMap):
-            density, voxel = maps[particle.path]
-            scale = particle.diameter.high / particle.map_diameter
-            volumes[f"map:{particle.path}"] = density_volume(torch.from_numpy(density), voxel, reach * scale)
+        stretches[particle.shape] = max(particle.largest_stretch, stretches.get(particle.shape, 0.0))
+    volumes: dict[str, FourierVolume] = {}
+    for shape, stretch in stretches.items():
+        if shape == "icosahedron":
+            volumes[shape] = icosahedron_volume(reach * stretch)
+        elif shape.startswith("map:"):
+            density, voxel = maps[shape.removeprefix("map:")]
+            volumes[shape] = density_volume(torch.from_numpy(density), voxel, reach * stretch)
     return volumes
 
 
-class _visibility:
+def _visibility(q: torch.Tensor, weight: torch.Tensor, largest: float) -> Callable[[float], float]:
     """Diameter in nm → ∫ P |T|² dΩ of a sphere over the recording pixels, sr, from a table."""
-
-    def __init__(self, q: torch.Tensor, weight: torch.Tensor, largest: float):
-        self._diameters = np.geomspace(2.0, max(largest, 4.0) * 1.01, 200)
-        zeros = torch.zeros_like(q)
-        self._seen = np.array(
-            [
-                float((weight * sphere(torch.stack([q * d / 2, zeros, zeros], dim=-1)).square()).sum())
-                for d in self._diameters
-            ]
-        )
-
-    def __call__(self, diameter: float) -> float:
-        return float(np.interp(diameter, self._diameters, self._seen))
+    diameters = np.geomspace(2.0, max(largest, 4.0) * 1.01, 200)
+    zeros = torch.zeros_like(q)
+    arguments = (torch.stack([q * diameter / 2, zeros, zeros], dim=-1) for diameter in diameters)
+    seen = np.array([float((weight * sphere(x).square()).sum()) for x in arguments])
+    return lambda diameter: float(np.interp(diameter, diameters, seen))

@@ -30,8 +30,9 @@ def expert_scores(
         ``(n,)`` float64; −inf where the chance is zero.
     """
     with np.errstate(divide="ignore", over="ignore"):
-        chance = rate / (1 + (half / photons) ** (1 / width))
-        return np.log(chance / (1 - chance)) - np.log(uniform / (1 - uniform))
+        dimness = np.maximum((half / photons) ** (1 / width), 1e-300)  # a very bright pattern is still not certain
+        # The logit of rate/(1 + dimness), without the difference of nearly equal numbers.
+        return np.log(rate) - np.log(1 - rate + dimness) - np.log(uniform / (1 - uniform))
 
 
 def expert_labels(scores: np.ndarray, labelled: int | None) -> np.ndarray:
@@ -46,7 +47,7 @@ def expert_labels(scores: np.ndarray, labelled: int | None) -> np.ndarray:
     """
     if labelled is None:
         return (scores > 0).astype(np.int8)
-    possible = int(np.isfinite(scores).sum())
+    possible = int((scores > -np.inf).sum())
     if possible < labelled:
         raise SpiError(
             f"simulate.expert.labelled asks for {labelled} labelled single hits, but only {possible} of the "

@@ -147,5 +147,6 @@ def _refuse_large(size: int, what: str) -> None:
     if size > LARGEST_GRID:
         raise SpiError(
             f"The transform of {what} would need {size}³ nodes; at most {LARGEST_GRID}³ are kept. The detector reaches "
-            "too far in q for a particle of this size: crop the detector or make the particle smaller."
+            "too far in q for the largest particle: make simulate.detector.shape smaller, or lower the upper limit of "
+            "its size (diameter.high)."
         )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from spi_lightning.errors import SpiError
+from spi_lightning.errors import SpiError, require
 from spi_lightning.simulation.body import Body
-from spi_lightning.simulation.settings import Size
+from spi_lightning.simulation.settings import Size, not_negative, positive
 
 ICOSAHEDRON_INRADIUS = 0.9393  # of the icosahedron with the unit sphere's volume
 
@@ -23,7 +24,7 @@ class IcosahedralVirus:
     """A virus: an icosahedral capsid around a core of another density.
 
     Attributes:
-        diameter: of the whole particle.
+        diameter: of the whole particle; hits have this distribution, whatever their size does to their brightness.
         capsid_thickness: nm.
         capsid_density: electrons per nm³ (protein: about 430).
         core_density: electrons per nm³ (packed genome: about 400; empty: 0; water: 334).
@@ -39,6 +40,16 @@ class IcosahedralVirus:
     core_spread: float
     deformation: float
     roughness: float
+    shape: ClassVar[str] = "icosahedron"
+
+    def __post_init__(self) -> None:
+        for name in ("capsid_thickness", "capsid_density", "core_density", "core_spread", "deformation", "roughness"):
+            not_negative(name, getattr(self, name))
+
+    @property
+    def largest_stretch(self) -> float:
+        """Radius of the largest, stretched by three standard deviations, nm."""
+        return self.diameter.high / 2 * math.exp(3 * self.deformation)
 
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
@@ -48,7 +59,7 @@ class IcosahedralVirus:
         stretch = radius * _deformation(self.deformation, rng)
         volume = _ball(radius)
         shells = ((1.0, self.capsid_density * volume), (core, (density - self.capsid_density) * volume * core**3))
-        return Body("icosahedron", stretch, shells, self.roughness, 2 * radius)
+        return Body(self.shape, stretch, shells, self.roughness, 2 * radius)
 
 
 @dataclass(frozen=True)
@@ -67,12 +78,24 @@ class Spheroid:
     density: float
     roughness: float
 
+    shape: ClassVar[str] = "sphere"
+
+    def __post_init__(self) -> None:
+        _check_aspect(self.aspect)
+        for name in ("density", "roughness"):
+            not_negative(name, getattr(self, name))
+
+    @property
+    def largest_stretch(self) -> float:
+        """Half the length of the largest, nm."""
+        return self.diameter.high / 2 * max(self.aspect[1], 1 / self.aspect[0])
+
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
         radius = draw_size(self.diameter, rng) / 2
         across = _log_uniform(*self.aspect, rng) ** (-1 / 3)
         stretch = radius * np.diag([across, across, across**-2])
-        return Body("sphere", stretch, ((1.0, self.density * _ball(radius)),), self.roughness, 2 * radius)
+        return Body(self.shape, stretch, ((1.0, self.density * _ball(radius)),), self.roughness, 2 * radius)
 
 
 @dataclass(frozen=True)
@@ -91,13 +114,25 @@ class Rod:
     density: float
     roughness: float
 
+    shape: ClassVar[str] = "cylinder"
+
+    def __post_init__(self) -> None:
+        _check_aspect(self.aspect)
+        for name in ("density", "roughness"):
+            not_negative(name, getattr(self, name))
+
+    @property
+    def largest_stretch(self) -> float:
+        """Half the length of the largest, nm."""
+        return self.diameter.high / 2 * max(self.aspect[1], 1 / self.aspect[0])
+
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
         radius = draw_size(self.diameter, rng) / 2
         aspect = _log_uniform(*self.aspect, rng)
         across = radius * (2 / (3 * aspect)) ** (1 / 3)  # 2π across² · (aspect · across) = 4π/3 · radius³
         stretch = np.diag([across, across, across * aspect])
-        return Body("cylinder", stretch, ((1.0, self.density * _ball(radius)),), self.roughness, 2 * radius)
+        return Body(self.shape, stretch, ((1.0, self.density * _ball(radius)),), self.roughness, 2 * radius)
 
 
 @dataclass(frozen=True)
@@ -118,6 +153,20 @@ class DensityMap:
     electrons: float | None
     roughness: float
 
+    def __post_init__(self) -> None:
+        positive("map_diameter", self.map_diameter)
+        not_negative("roughness", self.roughness)
+
+    @property
+    def shape(self) -> str:
+        """Name of the map's transform."""
+        return f"map:{self.path}"
+
+    @property
+    def largest_stretch(self) -> float:
+        """Scale of the largest."""
+        return self.diameter.high / self.map_diameter
+
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
         if self.electrons is None:
@@ -125,7 +174,7 @@ class DensityMap:
         diameter = draw_size(self.diameter, rng)
         scale = diameter / self.map_diameter
         shells = ((1.0, self.electrons * scale**3),)
-        return Body(f"map:{self.path}", scale * np.eye(3), shells, self.roughness, diameter)
+        return Body(self.shape, scale * np.eye(3), shells, self.roughness, diameter)
 
 
 def draw_size(size: Size, rng: np.random.Generator) -> float:
@@ -145,6 +194,11 @@ def draw_size(size: Size, rng: np.random.Generator) -> float:
         f"No size between {size.low} and {size.high} nm was found in 1000 draws from the {size.distribution} "
         f"distribution around {size.centre}: set low and high such that they hold a fair share of it."
     )
+
+
+def _check_aspect(aspect: tuple[float, float]) -> None:
+    low, high = aspect
+    require(0 < low <= high, "aspect", list(aspect), "smallest and largest, above 0")
 
 
 def _deformation(spread: float, rng: np.random.Generator) -> np.ndarray:

@@ -80,7 +80,7 @@ def scattered_strength(
     particles: ParticleBatch,
     q: torch.Tensor,
     volumes: Mapping[str, FourierVolume],
-    pixel_step: float,
+    steps: torch.Tensor,
 ) -> torch.Tensor:
     """Σ over particles and pairs: fluence times squared modulus of the summed transforms.
 
@@ -94,7 +94,7 @@ def scattered_strength(
         particles: ``n`` particles in ``B`` scenes.
         q: ``(B, 3, pixels)`` float32, momentum transfer of every pixel in each shot, nm⁻¹.
         volumes: transforms of the shapes that have no closed form.
-        pixel_step: width of a pixel in q, nm⁻¹.
+        steps: ``(2, 3, pixels)`` float32, by how much q changes from a pixel to the next along x and along y, nm⁻¹.
 
     Returns:
         ``(B, pixels)``, electrons² photons per nm².
@@ -109,13 +109,14 @@ def scattered_strength(
     for first, second in _pairs(particles):
         patterns = particles.pattern[first]
         apart = particles.positions[second] - particles.positions[first]
-        seen = torch.sinc(apart[:, :2] * (pixel_step / (2 * torch.pi))).prod(-1)
+        across_x, across_y = (_project(apart, step[None]) / (2 * torch.pi) for step in steps)
+        seen = torch.sinc(across_x) * torch.sinc(across_y)
         phase = _project(apart, q[patterns])
         along, across = _product(real, imaginary, second, first)
         fringes = along * phase.cos()
         if across is not None:
             fringes = fringes - across * phase.sin()
-        strength.index_add_(0, patterns, fringes * (2 * seen)[:, None])
+        strength.index_add_(0, patterns, fringes * (2 * seen))
     return strength
 
 

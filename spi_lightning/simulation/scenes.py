@@ -60,7 +60,7 @@ class Focus:
         self._inverse = np.array([factor / beam.focus**2, factor / beam.halo_focus**2])
         shares = np.array([1 - beam.halo_share, beam.halo_share])
         self._peaks = photons * shares * self._inverse / math.pi
-        # Falling fluence over growing distance, to be read backwards: out to where 10⁻⁵ of the peak is left.
+        # Falling fluence over growing distance, to be read backwards; beyond 2.5 widths hardly a photon is left.
         self._distance = np.linspace(0, 2.5 * max(beam.focus, beam.halo_focus), 4096)
         self._table = self.fluence(self._distance)
 
@@ -74,7 +74,7 @@ class Focus:
         return float(np.interp(-fluence, -self._table, self._distance)) if fluence < self._table[0] else 0.0
 
 
-class SceneWriter:
+class SceneSource:
     """Draws the scenes of one simulated run."""
 
     def __init__(
@@ -100,6 +100,8 @@ class SceneWriter:
         self._names = list(settings.composition)
         shares = np.array([settings.composition[name].share for name in self._names])
         self._cumulative = np.cumsum(shares / shares.sum())
+        # torch's generator looks at 32 bits of a seed: counting up from somewhere, no two patterns share one.
+        self._first_noise_seed = int(np.random.SeedSequence(settings.seed).generate_state(1)[0])
 
     def draw(self, index: int) -> Scene:
         """Draw scene ``index``."""
@@ -116,10 +118,10 @@ class SceneWriter:
             positions=positions,
             fluences=fluences,
             centre_offset=settings.beam.centre_jitter * rng.standard_normal(2),
-            background=math.exp(settings.background.spread * rng.standard_normal()),
+            background=energy * math.exp(settings.background.spread * rng.standard_normal()),
             streak=_streak(settings.background, rng),
             expert=float(rng.uniform(1e-12, 1 - 1e-12)),
-            noise_seed=int(rng.integers(2**63)),
+            noise_seed=(self._first_noise_seed + index) % 2**32,
         )
 
     def _particles_in_beam(

@@ -23,10 +23,11 @@ class Beam:
 
     def __post_init__(self) -> None:
         for name in ("pulse_energy", "transmission", "focus", "halo_focus"):
-            _positive("beam", name, getattr(self, name))
-        _share("beam", "halo_share", self.halo_share)
-        for name in ("pulse_energy_spread", "centre_jitter"):
-            _not_negative("beam", name, getattr(self, name))
+            positive("simulate.beam." + name, getattr(self, name))
+        share("simulate.beam.halo_share", self.halo_share)
+        not_negative("simulate.beam.pulse_energy_spread", self.pulse_energy_spread)
+        # The momentum transfer follows the beam to first order, which holds to 3e-5 nm⁻¹ over 5 pixels.
+        require(0 <= self.centre_jitter <= 5, "simulate.beam.centre_jitter", self.centre_jitter, "0 to 5 pixels")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Detector:
     shadows: tuple[tuple[int, int, int, int], ...]  # rectangles without data: first row, end row, first column, end
     beamstop_radius: float  # pixels nearer to the beam than this hold no data
     saturation: int | None  # highest count that a pixel can hold, photons; null: none
-    dead_share: float  # share of pixels that always read 0; flagged in the mask
+    dead_share: float  # share of pixels that never see a photon; flagged in the mask
     hot_share: float  # share of pixels that always read high; flagged in the mask
     unmasked_hot: int  # number of hot pixels that the mask has missed
     hot_level: float  # mean photons in a hot pixel
@@ -46,18 +47,28 @@ class Detector:
     adu_noise: float  # standard deviation of the read-out noise, ADU; used with adu_per_photon
 
     def __post_init__(self) -> None:
-        require(min(self.shape) >= 1, "detector.shape", self.shape, "two positive numbers of pixels, [rows, columns]")
+        require(
+            min(self.shape) >= 1,
+            "simulate.detector.shape",
+            self.shape,
+            "two positive numbers of pixels, [rows, columns]",
+        )
         for name in ("dead_share", "hot_share"):
-            _share("detector", name, getattr(self, name))
+            share("simulate.detector." + name, getattr(self, name))
         for name in ("beamstop_radius", "unmasked_hot", "hot_level", "adu_noise"):
-            _not_negative("detector", name, getattr(self, name))
+            not_negative("simulate.detector." + name, getattr(self, name))
         for name in ("saturation", "adu_per_photon"):
             if getattr(self, name) is not None:
-                _positive("detector", name, getattr(self, name))
+                positive("simulate.detector." + name, getattr(self, name))
         for shadow in self.shadows:
             first_row, end_row, first_column, end_column = shadow
             inside = 0 <= first_row < end_row <= self.shape[0] and 0 <= first_column < end_column <= self.shape[1]
-            require(inside, "detector.shadows", list(shadow), f"[row, end, column, end] on {list(self.shape)} pixels")
+            require(
+                inside,
+                "simulate.detector.shadows",
+                list(shadow),
+                f"[row, end, column, end] on {list(self.shape)} pixels",
+            )
 
 
 @dataclass(frozen=True)
@@ -78,36 +89,23 @@ class Background:
 
     def __post_init__(self) -> None:
         for name in ("gas_width", "gas_exponent", "streak_width", "streak_length"):
-            _positive("background", name, getattr(self, name))
+            positive("simulate.background." + name, getattr(self, name))
         for name in ("gas_level", "flat_level", "spread", "streak_level", "streak_angle_spread"):
-            _not_negative("background", name, getattr(self, name))
-        _share("background", "streak_share", self.streak_share)
+            not_negative("simulate.background." + name, getattr(self, name))
+        share("simulate.background.streak_share", self.streak_share)
 
 
 @dataclass(frozen=True)
 class Ingredient:
     """One sort of pattern in the mixture."""
 
-    share: float  # how many of the patterns, relative to the other ingredients' shares
+    share: float  # how many of the hits, relative to the other ingredients' shares
     single: bool  # true: this is what the experiment is after, one whole particle of the right sort
     particles: tuple[str, ...]  # names under simulate.particles; one is drawn for each particle. Empty: a blank
     count: tuple[int, int]  # fewest and most particles in a pattern; each further one is half as likely
-    separation: tuple[float, float] | None  # nm, drawn evenly in its logarithm; null: the particles touch
+    separation: tuple[float, float] | None  # nm, drawn evenly in its logarithm; null: they touch, as spheres
     expert_rate: float  # chance that the expert calls a very bright one a single hit
     expert_photons: float  # scattered photons on the detector at which that chance has fallen to half
-
-    def __post_init__(self) -> None:
-        _not_negative("composition", "share", self.share)
-        low, high = self.count
-        if self.particles:
-            require(1 <= low <= high <= 255, "composition: count", [low, high], "fewest and most, from 1 to 255")
-        else:
-            require(low == high == 0, "composition: count", [low, high], "[0, 0] where there are no particles")
-        if self.separation is not None:
-            near, far = self.separation
-            require(0 < near <= far, "composition: separation", [near, far], "nearest and farthest, nm, above 0")
-        _share("composition", "expert_rate", self.expert_rate)
-        _positive("composition", "expert_photons", self.expert_photons)
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,9 @@ class Expert:
     labelled: int | None  # total number of patterns called single hits; null: as many as the chances give
 
     def __post_init__(self) -> None:
-        _positive("expert", "width", self.width)
+        positive("simulate.expert.width", self.width)
         if self.labelled is not None:
-            _not_negative("expert", "labelled", self.labelled)
+            not_negative("simulate.expert.labelled", self.labelled)
 
 
 @dataclass(frozen=True)
@@ -140,16 +138,32 @@ class Simulation:
     def __post_init__(self) -> None:
         require(self.n_patterns >= 1, "simulate.n_patterns", self.n_patterns, "1 or more")
         require(self.seed >= 0, "simulate.seed", self.seed, "0 or more")
-        _positive("simulate", "least_photons", self.least_photons)
+        positive("simulate.least_photons", self.least_photons)
         total = sum(ingredient.share for ingredient in self.composition.values())
         require(total > 0, "simulate.composition: the sum of the shares", total, "above 0")
+        quota = self.expert.labelled
+        require(quota is None or quota <= self.n_patterns, "simulate.expert.labelled", quota, "at most n_patterns")
         for name, ingredient in self.composition.items():
-            for particle in ingredient.particles:
-                if particle not in self.particles:
-                    raise SpiError(
-                        f"simulate.composition.{name}.particles names '{particle}', but simulate.particles has no such "
-                        f"sort.{nearest(particle, self.particles)} There are: {', '.join(self.particles)}."
-                    )
+            self._check(f"simulate.composition.{name}", ingredient)
+
+    def _check(self, key: str, ingredient: Ingredient) -> None:
+        not_negative(f"{key}.share", ingredient.share)
+        share(f"{key}.expert_rate", ingredient.expert_rate)
+        positive(f"{key}.expert_photons", ingredient.expert_photons)
+        low, high = ingredient.count
+        if ingredient.particles:
+            require(1 <= low <= high <= 255, f"{key}.count", [low, high], "[fewest, most], from 1 to 255")
+        else:
+            require(low == high == 0, f"{key}.count", [low, high], "[0, 0] where there are no particles")
+        if ingredient.separation is not None:
+            near, far = ingredient.separation
+            require(0 < near <= far, f"{key}.separation", [near, far], "[nearest, farthest] in nm, above 0")
+        for particle in ingredient.particles:
+            if particle not in self.particles:
+                raise SpiError(
+                    f"{key}.particles names '{particle}', but simulate.particles has no such sort."
+                    f"{nearest(particle, self.particles)} There are: {', '.join(self.particles)}."
+                )
 
 
 @dataclass(frozen=True)
@@ -166,20 +180,23 @@ class Size:
 
     def __post_init__(self) -> None:
         require(0 < self.low <= self.high, "size: low and high", [self.low, self.high], "0 < low <= high, nm")
-        _share("size", "broad_share", self.broad_share)
+        share("size: broad_share", self.broad_share)
         for name in ("spread", "broad_spread"):
-            _not_negative("size", name, getattr(self, name))
+            not_negative(f"size: {name}", getattr(self, name))
         if self.distribution == "lognormal":
-            _positive("size", "centre", self.centre)
+            positive("size: centre", self.centre)
 
 
-def _positive(where: str, name: str, value: float) -> None:
-    require(0 < value < math.inf, f"{where}.{name}", value, "a positive number")
+def positive(name: str, value: float) -> None:
+    """Refuse zero, negative and infinite values of a setting."""
+    require(0 < value < math.inf, name, value, "a positive number")
 
 
-def _not_negative(where: str, name: str, value: float) -> None:
-    require(0 <= value < math.inf, f"{where}.{name}", value, "0 or more")
+def not_negative(name: str, value: float) -> None:
+    """Refuse negative and infinite values of a setting."""
+    require(0 <= value < math.inf, name, value, "0 or more")
 
 
-def _share(where: str, name: str, value: float) -> None:
-    require(0 <= value <= 1, f"{where}.{name}", value, "a share from 0 to 1")
+def share(name: str, value: float) -> None:
+    """Refuse what is no share."""
+    require(0 <= value <= 1, name, value, "a share from 0 to 1")

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from spi_lightning.errors import SpiError
+from spi_lightning.reciprocal import q_magnitude
 from spi_lightning.simulation.detector import DEAD, HOT, MISSING, detector_flags, record
 from spi_lightning.simulation.experiment import Experiment
 from spi_lightning.simulation.expert import expert_labels, expert_scores
-from spi_lightning.simulation.particles import draw_size
-from spi_lightning.simulation.scenes import Focus, touching_positions
+from spi_lightning.simulation.particles import DensityMap, draw_size
+from spi_lightning.simulation.scenes import Focus
 from spi_lightning.simulation.settings import Simulation, Size
 
 
@@ -126,16 +126,6 @@ def test_focus_holds_the_pulse_energy_and_can_be_read_backwards(settings) -> Non
     assert focus.distance_of(2 * float(focus.fluence(0.0))) == 0.0
 
 
-@given(st.lists(st.floats(5, 200), min_size=1, max_size=7), st.integers(0, 2**32 - 1))
-@hypothesis_settings(deadline=None)
-def test_touching_spheres_touch(diameters: list[float], seed: int) -> None:
-    places = touching_positions(diameters, np.random.default_rng(seed))
-    radii = np.array(diameters) / 2
-    for i in range(1, len(radii)):
-        gaps = np.linalg.norm(places[:i] - places[i], axis=1) - radii[:i] - radii[i]
-        assert np.abs(gaps).min() < 1e-6 * radii.max()
-
-
 @given(st.sampled_from(["normal", "lognormal", "uniform"]), st.integers(0, 2**32 - 1))
 def test_sizes_stay_within_their_limits(distribution: str, seed: int) -> None:
     size = Size(distribution, 60.0, 0.4 if distribution == "lognormal" else 12.0, 40.0, 90.0, 0.3, 0.8)
@@ -153,6 +143,14 @@ def test_expert_says_yes_as_often_as_asked_and_misses_weak_ones() -> None:
     assert np.isneginf(expert_scores(np.zeros(2), np.ones(2), 0.2, np.array([0.0, 5.0]), np.array([0.1, 0.9]))).all()
 
 
+def test_a_certain_yes_still_has_its_rank() -> None:
+    photons = np.array([50.0, 1e3, 1e4, 1e5])
+    scores = expert_scores(np.ones(4), np.full(4, 100.0), 0.1, photons, np.full(4, 0.5))
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) > 0).all()
+    assert expert_labels(scores, 3).tolist() == [0, 1, 1, 1]
+
+
 def test_a_quota_of_labels_takes_the_surest_and_says_when_it_cannot() -> None:
     scores = np.array([-np.inf, 2.0, -1.0, 5.0, 0.5])
     assert expert_labels(scores, None).tolist() == [0, 1, 0, 1, 1]
@@ -160,6 +158,83 @@ def test_a_quota_of_labels_takes_the_surest_and_says_when_it_cannot() -> None:
     assert expert_labels(scores, 4).sum() == 4
     with pytest.raises(SpiError, match="only 4 of the 5"):
         expert_labels(scores, 5)
+
+
+def test_patterns_follow_the_beam(plain, particles, instrument) -> None:
+    jittery = dataclasses.replace(
+        plain,
+        beam=dataclasses.replace(plain.beam, centre_jitter=2.0, transmission=3.0),
+        composition={"droplet": dataclasses.replace(plain.composition["single"], particles=("droplet",))},
+    )
+    patterns = Experiment(jittery, particles, instrument).simulate(range(40))
+    bright = patterns.truth["signal"] > 3000
+    frames, centres = patterns.frames[bright].astype(float), patterns.truth["centre"][bright]
+    assert bright.sum() > 10
+    assert np.abs(centres - 31.5).max() > 1.5
+    y, x = np.indices((64, 64))
+    for frame, (cx, cy) in zip(frames, centres, strict=True):
+        core = np.hypot(x - cx, y - cy) < 14  # the middle of the central peak, cut where the truth says it is
+        weight = frame * core
+        assert abs((weight * x).sum() / weight.sum() - cx) < 0.5
+        assert abs((weight * y).sum() / weight.sum() - cy) < 0.5
+
+
+def test_background_falls_with_q_as_set_and_follows_the_pulse(plain, particles, instrument) -> None:
+    only = dataclasses.replace(
+        plain,
+        composition={"blank": plain.composition["blank"]},
+        background=dataclasses.replace(
+            plain.background, gas_level=5.0, gas_width=0.08, gas_exponent=1.7, flat_level=0.3, spread=0.4
+        ),
+    )
+    experiment = Experiment(only, particles, instrument)
+    scenes = [experiment.source.draw(i) for i in range(200)]
+    _, background = experiment.expected_photons(scenes)
+    q = q_magnitude(instrument).flatten().numpy()
+    shape = 5.0 * np.exp(-((q / 0.08) ** 1.7)) + 0.3
+    for scene, row in zip(scenes[:5], background, strict=False):
+        assert np.allclose(row.numpy(), scene.background * shape, rtol=1e-4)
+    factors = np.array([scene.background for scene in scenes])
+    assert abs(np.log(factors).std() - np.hypot(0.4, 0.1)) < 0.08
+
+
+def test_streaks_lie_along_their_direction(plain, particles, instrument) -> None:
+    def lit(angle: float, share: float) -> np.ndarray:
+        streaky = dataclasses.replace(
+            plain.background, streak_share=share, streak_level=50.0, streak_angle=angle, streak_angle_spread=0.0
+        )
+        only = dataclasses.replace(plain, composition={"blank": plain.composition["blank"]}, background=streaky)
+        return Experiment(only, particles, instrument).simulate(range(40)).frames.sum(0)
+
+    along_rows, along_columns = lit(0.0, 1.0), lit(90.0, 1.0)
+    assert along_rows[31:33].sum() > 5 * along_rows[:, 31:33].sum()
+    assert along_columns[:, 31:33].sum() > 5 * along_columns[31:33].sum()
+    assert lit(0.0, 0.0).sum() == 0
+    diagonal = lit(45.0, 1.0)
+    assert np.trace(diagonal) > 5 * np.trace(diagonal[::-1])
+
+
+def test_sorts_that_share_a_map_share_a_transform_that_reaches_far_enough(plain, instrument) -> None:
+    axis = np.arange(21) - 10
+    density = (np.hypot.outer(axis, np.hypot.outer(axis, axis)) < 8).astype(np.float32)
+
+    def sort(high: float) -> DensityMap:
+        return DensityMap("ball.mrc", 16.0, Size("uniform", 0.0, 0.0, high - 1, high), 1e7, 0.0)
+
+    maps = {"ball.mrc": (density, 1.0)}
+    alone = Experiment(plain, {"virus": sort(120.0)}, instrument, maps)
+    beside = Experiment(plain, {"virus": sort(120.0), "droplet": sort(20.0)}, instrument, maps)
+    body = sort(120.0).draw(np.random.default_rng(1))
+    scene = dataclasses.replace(
+        alone.source.draw(0),
+        bodies=(body,),
+        quaternions=np.array([[1.0, 0, 0, 0]]),
+        positions=np.zeros((1, 3)),
+        fluences=np.ones(1),
+    )
+    first, second = (experiment.expected_photons([scene])[0] for experiment in (alone, beside))
+    assert torch.allclose(first, second, rtol=1e-5)
+    assert (first > 0).all()
 
 
 def test_particles_too_small_for_the_hit_finder_are_told(settings, particles, instrument) -> None:
@@ -188,4 +263,9 @@ def test_nested_settings_are_checked_too(settings: Simulation) -> None:
     with pytest.raises(SpiError, match=r"detector\.shadows"):
         dataclasses.replace(settings.detector, shadows=((0, 99, 0, 5),))
     with pytest.raises(SpiError, match="expert_rate"):
-        dataclasses.replace(settings.composition["single"], expert_rate=1.5)
+        dataclasses.replace(
+            settings,
+            composition={"single": dataclasses.replace(settings.composition["single"], expert_rate=1.5)},
+        )
+    with pytest.raises(SpiError, match="at most n_patterns"):
+        dataclasses.replace(settings, expert=dataclasses.replace(settings.expert, labelled=25))

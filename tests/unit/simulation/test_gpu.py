@@ -16,7 +16,7 @@ pytestmark = [
 
 def test_expected_photons_agree_with_the_cpu(settings, particles, instrument) -> None:
     on_cpu, on_gpu = (Experiment(settings, particles, instrument, device=device) for device in ("cpu", "cuda"))
-    scenes = [on_cpu._writer.draw(i) for i in range(16)]
+    scenes = [on_cpu.source.draw(i) for i in range(16)]
     for cpu, gpu in zip(on_cpu.expected_photons(scenes), on_gpu.expected_photons(scenes), strict=True):
         assert torch.allclose(gpu.cpu(), cpu, rtol=1e-3, atol=1e-5 * float(cpu.max()))
 

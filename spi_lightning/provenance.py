@@ -28,8 +28,13 @@ def provenance() -> dict[str, Any]:
         "versions": versions,
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": current_commit(),
     }
+
+
+def current_commit() -> str | None:
+    """Commit of a development checkout; None where the package is installed."""
+    return _git("rev-parse", "HEAD")
 
 
 def uncommitted_changes() -> str | None:
@@ -50,7 +55,7 @@ def _git(*arguments: str) -> str | None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON under a temporary name, then rename: a reader sees the old file or the new one, whole."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,57 @@
+"""What an earlier job left in a run folder, and whether this one may go on there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from spi_lightning.errors import SpiError
+
+HARMLESS = ("run", "workers")  # settings that do not change a result
+
+
+def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = ()) -> str | None:
+    """How an earlier job in this folder went: its state, or None where there was none.
+
+    Args:
+        folder: of the run.
+        config_yaml: the resolved config of the new job.
+        may_change: keys that may differ as long as the earlier job is not complete.
+
+    Raises:
+        SpiError: it was a job with other settings, which is not overwritten.
+    """
+    try:
+        before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        state = str(json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
+        raise SpiError(
+            f"run: what an earlier job left in {folder} cannot be read ({error}). Give another run=FOLDER."
+        ) from None
+    free = HARMLESS if state == "complete" else HARMLESS + may_change
+    changed = _differences(before, OmegaConf.to_container(OmegaConf.create(config_yaml)), free)
+    if changed:
+        more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise SpiError(
+            f"run: {folder} holds a job with other settings ({'; '.join(changed[:3])}{more}). Give another run=FOLDER, "
+            "or remove it."
+        )
+    return state
+
+
+def _differences(before: Any, now: Any, free: tuple[str, ...], key: str = "") -> list[str]:
+    if key in free:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        if list(before) != list(now) and set(before) == set(now):
+            return [f"the order of {key} has changed"]  # the mixture of a simulation is drawn in this order
+        names = [*before, *(name for name in now if name not in before)]
+        inner = ((before.get(name), now.get(name), f"{key}.{name}" if key else str(name)) for name in names)
+        return [line for old, new, name in inner for line in _differences(old, new, free, name)]
+    return [] if before == now else [f"{key} is {before} there and {now} here"]
