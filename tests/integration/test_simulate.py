@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -68,20 +69,32 @@ def test_a_longer_run_begins_with_the_shorter_one(spi, tmp_path: Path) -> None:
     assert np.array_equal(long[:24], short)
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(spi, tmp_path: Path) -> None:
-    many = (*FEW[:1], "simulate.n_patterns=400", "output.batch=20", "workers=1")
-    process = subprocess.Popen(
-        [str(BIN / "spi-simulate"), *many, "run=killed"], cwd=tmp_path, stdout=subprocess.DEVNULL
-    )
-    parts = tmp_path / "killed/parts"
-    for _ in range(3000):
-        if len(list(parts.glob("part-*.h5"))) >= 3 or process.poll() is not None:
+def interrupted(folder: Path, arguments: tuple[str, ...], by: signal.Signals) -> int:
+    """Start a simulation, end it after three parts, and wait until no process of it is left; its exit status."""
+    command = [str(BIN / "spi-simulate"), *arguments, f"run={folder.name}"]
+    process = subprocess.Popen(command, cwd=folder.parent, stdout=subprocess.DEVNULL, start_new_session=True)
+    for _ in range(6000):
+        if len(list(folder.glob("parts/part-*.h5"))) >= 3 or process.poll() is not None:
             break
+        time.sleep(0.01)
+    process.send_signal(by)
+    status = process.wait(timeout=30)
+    for _ in range(1000):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return status
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    whole = list(parts.glob("part-*.h5"))
-    assert 3 <= len(whole) < 20, "the run was not interrupted in the middle"
+    os.killpg(process.pid, signal.SIGKILL)
+    raise AssertionError("workers outlived their parent by 20 seconds")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(spi, tmp_path: Path, workers: int) -> None:
+    many = (*FEW[:1], "simulate.n_patterns=600", "output.batch=20", f"workers={workers}")
+    interrupted(tmp_path / "killed", many, signal.SIGKILL)
+    whole = list(tmp_path.glob("killed/parts/part-*.h5"))
+    assert 3 <= len(whole) < 30, "the run was not interrupted in the middle"
     assert not (tmp_path / "killed/patterns.cxi").exists()
     written = {path: path.stat().st_mtime_ns for path in whole}
 
@@ -91,9 +104,76 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(spi, tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in whole} == written
 
     spi("spi-simulate", *many, "run=killed")
+    assert not list(tmp_path.glob("killed/**/*.partial-*"))
     spi("spi-simulate", *many, "run=undisturbed")
     assert same(tmp_path / "killed/patterns.cxi", tmp_path / "undisturbed/patterns.cxi")
     assert "nothing is left to do" in spi("spi-simulate", *many, "run=killed").stdout
+
+
+def test_a_scheduler_s_sigterm_ends_in_order_and_late_settings_may_change(spi, tmp_path: Path) -> None:
+    many = (*FEW[:1], "simulate.n_patterns=600", "output.batch=20", "workers=2")
+    assert interrupted(tmp_path / "stopped", many, signal.SIGTERM) == 143
+    assert json.loads((tmp_path / "stopped/status.json").read_text())["state"] == "stopped"
+    more = (*many, "simulate.n_patterns=620", "simulate.expert.labelled=9", "output.compression=none")
+    spi("spi-simulate", *more, "run=stopped")
+    run = open_run(tmp_path / "stopped/patterns.cxi")
+    assert len(run) == 620
+    assert (run.labels == 1).sum() == 9
+
+
+def test_parts_of_another_simulation_are_not_mixed_in(spi, tmp_path: Path) -> None:
+    many = (*FEW[:1], "simulate.n_patterns=600", "output.batch=20", "workers=1")
+    interrupted(tmp_path / "run", many, signal.SIGKILL)
+    for name in ("config.yaml", "status.json"):
+        (tmp_path / "run" / name).unlink()  # as if parts had been copied in
+    refused = spi("spi-simulate", *many, "run=run", "simulate.seed=2", ok=False)
+    assert "holds parts of a simulation with other settings" in refused.stderr
+    assert not (tmp_path / "run/patterns.cxi").exists()
+
+
+def test_runs_of_two_seeds_are_one_data_set(spi, tmp_path: Path) -> None:
+    spi("spi-simulate", "-m", *FEW, "run=seeds", "simulate.seed=1,2")
+    run = open_run(tmp_path / "seeds/*/patterns.cxi")
+    assert len(run) == 48
+    assert len(set(run.ids.tolist())) == 48
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run=/proc/nowhere",), "run: the folder /proc/nowhere cannot be made"),
+        (("run=",), "run: the folder to write to is empty"),
+        (("output.batch=0",), "output.batch is 0"),
+        (("workers=-2",), "workers is -2"),
+        (("simulate.detector.beamstop_radius=1000",), "No pixel of the detector records"),
+        (("simulate.particles.virus.diameter.high=9000", "workers=2", "output.batch=1"), "diameter.high"),
+        (("simulate.particles.droplet.aspect=[0,1]",), "simulate.particles.droplet: aspect is [0.0, 1.0]"),
+        (("simulate.particles.virus.capsid_thickness=-5",), "simulate.particles.virus: capsid_thickness is -5"),
+        (("simulate.expert.labelled=99",), "simulate.expert.labelled is 99"),
+        (("simulate.composition.single.count=[3,2]",), "simulate.composition.single.count is [3, 2]"),
+        (("output.dragonfly=true", "simulate.detector.adu_per_photon=7.8"), "output.dragonfly=true asks for photons"),
+        (("instrument=from_file",), "photon_energy, distance, pixel_size is not known"),
+        (("device=cuda:7",), "is not here"),
+        (("simulate.seed=1,2",), "add -m"),
+        (("simulate.seed",), "cannot be read as KEY=VALUE"),
+        (("simulat=tiny",), "Did you mean 'simulate'?"),
+        (
+            (
+                "particle@simulate.particles.virus=density_map",
+                "simulate.particles.virus.path=nowhere.mrc",
+                "simulate.particles.virus.map_diameter=60",
+            ),
+            "nowhere.mrc: there is no such density map",
+        ),
+    ],
+)
+def test_what_cannot_be_simulated_is_told_in_a_sentence(spi, tmp_path: Path, arguments, message: str) -> None:
+    run = () if any(argument.startswith("run=") for argument in arguments) else ("run=out",)
+    done = spi("spi-simulate", *FEW, *arguments, *run, ok=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.cxi*"))
 
 
 def test_raw_frames_in_detector_units_come_back_as_photons(spi, tmp_path: Path) -> None:
@@ -107,9 +187,11 @@ def test_raw_frames_in_detector_units_come_back_as_photons(spi, tmp_path: Path) 
 
 
 def test_any_density_map_can_be_the_particle(spi, tmp_path: Path, shared_data: Path) -> None:
+    """As docs/simulation.md says it, with the map that is at hand."""
     spi(
         "spi-simulate",
-        *FEW,
+        "simulate=amo86615",
+        "workers=1",
         "run=map",
         "particle@simulate.particles.virus=density_map",
         f"simulate.particles.virus.path={shared_data / 'prd1_1W8X_capsid_1nm.mrc.gz'}",
@@ -117,6 +199,7 @@ def test_any_density_map_can_be_the_particle(spi, tmp_path: Path, shared_data: P
         "simulate.n_patterns=8",
         "simulate.composition.single.share=1000",
         "simulate.beam.transmission=0.3",  # the empty capsid scatters less than the whole virus
+        "simulate.expert.labelled=3",
     )
     totals = open_run(tmp_path / "map/patterns.cxi").read(range(8)).sum((1, 2))
     assert totals.min() > 500

@@ -1,33 +1,38 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from spi_lightning.config.scope import earlier_state, job_scope
+from spi_lightning.config.earlier import earlier_state
+from spi_lightning.config.scope import job_scope, sole_job
 from spi_lightning.errors import SpiError
 
 
 def test_a_job_leaves_config_provenance_and_status(tmp_path: Path) -> None:
-    with job_scope(tmp_path / "job", "seed: 1\n") as job:
-        assert json.loads((job.folder / "status.json").read_text())["state"] == "running"
+    with job_scope(tmp_path, "seed: 1\n") as job:
+        assert json.loads((tmp_path / "status.json").read_text())["state"] == "running"
         job.record({"gain": 7.8})
-    status = json.loads((tmp_path / "job/status.json").read_text())
+    status = json.loads((tmp_path / "status.json").read_text())
     assert status["state"] == "complete"
     assert status["ended"] >= status["started"]
-    provenance = json.loads((tmp_path / "job/provenance.json").read_text())
+    provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert provenance["gain"] == 7.8
     assert {"versions", "machine", "command", "commit"} <= provenance.keys()
-    assert (tmp_path / "job/config.yaml").read_text() == "seed: 1\n"
-    assert not list((tmp_path / "job").glob("*.partial-*"))
+    assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
+    assert not list(tmp_path.glob("*.partial-*"))
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
-def test_a_failure_is_kept_with_its_traceback_and_goes_on_up(tmp_path: Path, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    ("error", "state"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "stopped"), (SystemExit(3), "stopped")]
+)
+def test_what_ends_a_job_is_kept_with_its_traceback_and_goes_on_up(tmp_path: Path, error, state: str) -> None:
     with pytest.raises(type(error)), job_scope(tmp_path, "seed: 1\n"):
         raise error
-    assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == state
     assert type(error).__name__ in (tmp_path / "traceback.txt").read_text()
 
 
@@ -39,13 +44,44 @@ def test_the_next_success_clears_the_traceback(tmp_path: Path) -> None:
     assert not (tmp_path / "traceback.txt").exists()
 
 
+def test_what_only_an_interrupted_job_needs_goes_once_it_is_complete(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+
+    def fail() -> None:
+        with job_scope(tmp_path, "") as job:
+            job.remove_when_complete(tmp_path / "parts")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert (tmp_path / "parts").exists()
+    with job_scope(tmp_path, "") as job:
+        job.remove_when_complete(tmp_path / "parts")
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_number_that_is_none_never_reaches_a_record(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"), job_scope(tmp_path, "") as job:
+        job.record({"mean": float("nan")})
+
+
 def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:
     assert earlier_state(tmp_path, "a: {b: 1}\n") is None
     with job_scope(tmp_path, "a: {b: 1, c: [2, 3]}\nworkers: 1\nrun: x\n"):
         pass
     assert earlier_state(tmp_path, "a: {b: 1, c: [2, 3]}\nworkers: 8\nrun: ./x\n") == "complete"
     with pytest.raises(SpiError, match=r"a\.b is 1 there and 2 here"):
-        earlier_state(tmp_path, "a: {b: 2, c: [2, 3]}\nworkers: 1\nrun: x\n")
+        earlier_state(tmp_path, "a: {b: 2, c: [2, 3]}\nworkers: 1\nrun: x\n", may_change=("a.b",))
+    with pytest.raises(SpiError, match="the order of a has changed"):
+        earlier_state(tmp_path, "a: {c: [2, 3], b: 1}\nworkers: 1\nrun: x\n")
+
+
+def test_an_interrupted_job_may_go_on_with_what_matters_only_later(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit), job_scope(tmp_path, "a: {b: 1, c: 2}\n"):
+        raise SystemExit(143)
+    assert earlier_state(tmp_path, "a: {b: 5, c: 2}\n", may_change=("a.b",)) == "stopped"
+    with pytest.raises(SpiError, match=r"a\.c is 2 there and 5 here"):
+        earlier_state(tmp_path, "a: {b: 5, c: 5}\n", may_change=("a.b",))
 
 
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
@@ -58,5 +94,24 @@ def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpiError, match=r"run: the folder .* cannot be written"), job_scope(tmp_path / "file/job", ""):
+    with pytest.raises(SpiError, match=r"run: the folder .* cannot be written"), sole_job(tmp_path / "file/job"):
         pass
+
+
+def test_one_process_at_a_time_and_leftovers_of_a_killed_one_are_cleared(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/part.partial-77").write_text("half")
+    (tmp_path / "patterns.cxi.partial-77").write_text("half")
+    (tmp_path / "patterns.cxi").write_text("whole")
+    code = (
+        "import sys; from pathlib import Path; from spi_lightning.config.scope import sole_job\n"
+        "with sole_job(Path(sys.argv[1])): pass"
+    )
+    with sole_job(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "parts", "patterns.cxi"]
+        assert not list((tmp_path / "parts").iterdir())
+        other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+        assert other.returncode != 0
+        assert "is at work in" in other.stderr
+        assert "process" in other.stderr
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
