@@ -68,6 +68,8 @@ def test_aspects_are_length_over_width(seed: int) -> None:
     droplet = np.diag(DROPLET.draw(np.random.default_rng(seed)).stretch)
     assert 0.5 <= droplet[2] / droplet[0] <= 2.0
     assert droplet[0] == droplet[1]
+    long = np.diag(dataclasses.replace(DROPLET, aspect=(3.0, 3.0)).draw(np.random.default_rng(seed)).stretch)
+    assert long[2] / long[0] == pytest.approx(3.0)
     rod = np.diag(ROD.draw(np.random.default_rng(seed)).stretch)
     assert 2.0 <= rod[2] / rod[0] <= 6.0
 
