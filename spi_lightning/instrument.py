@@ -57,6 +57,8 @@ class Geometry:
                 names.append(name)
         if self.centre is not None and other.centre is not None and math.dist(self.centre, other.centre) > pixels:
             names.append("centre")
+        if None not in (self.polarisation, other.polarisation) and self.polarisation != other.polarisation:
+            names.append("polarisation")
         return names
 
     def on_detector(self, shape: tuple[int, int]) -> Instrument:

@@ -34,7 +34,9 @@ def common_mask(segments: Sequence[Segment], notes: list[str]) -> np.ndarray:
     silent = [segment.where for segment in segments if segment.mask is None]
     if silent:
         missing = "no mask" if len(masks) == 0 else f"no mask in {_some(silent)}"
-        notes.append(f"The files have {missing}: all pixels are taken as good. Give one with data.mask_file=FILE.")
+        notes.append(
+            f"The files have {missing}: all pixels are taken as good. Give one with data.prepare.mask_file=FILE."
+        )
     good = np.ones(segments[0].shape, dtype=bool)
     for mask in masks:
         good &= mask
@@ -47,7 +49,8 @@ def common_mask(segments: Sequence[Segment], notes: list[str]) -> np.ndarray:
     if not good.any():
         raise SpiError(
             f"The mask of {_some([s.where for s in segments if s.mask is not None])} leaves no good pixel. Expected "
-            "0 = good. Set data.mask_bits to the bits that are bad, or give another mask."
+            "0 = good. Set data.mask_bits to the bits that are bad; if 1 marks good pixels in it, read it so: "
+            f"data.mask_bits=0 data.prepare.mask_file={segments[0].path}:/MASK data.prepare.mask_kind=good."
         )
     return good
 
@@ -63,9 +66,7 @@ def common_geometry(segments: Sequence[Segment], notes: list[str]) -> Geometry:
         speaker, value = said[0]
         reference = Geometry(**{name: value})  # of this one quantity only
         contrary = [
-            (segment, other)
-            for segment, other in said[1:]
-            if reference.disagreements(Geometry(**{name: other})) or (isinstance(value, str) and other != value)
+            (segment, other) for segment, other in said[1:] if reference.disagreements(Geometry(**{name: other}))
         ]
         if not contrary:
             agreed[name] = value

@@ -14,7 +14,6 @@ Edge = Literal["top", "bottom", "left", "right"]
 
 ONE_SIDED = 0.1  # good pixels across the beam, as a share of those on this side, below which a plane counts as half
 ALIKE = 0.05  # difference of good shares within which two edges are as good as each other
-BETTER_TURNED = 0.25  # more of the crop's area that a turned half plane would have to fill to be asked for
 
 
 @dataclass(frozen=True)
@@ -118,15 +117,14 @@ def choose_window(mask: np.ndarray, centre: tuple[float, float], crop: CropSetti
     """
     assert crop.shape is not None
     shape, notes = crop.shape, []
-    edge = measured_edge(mask, centre) if crop.plane != "full" else None
-    if crop.plane == "half" or edge is not None:
-        window, share, edge = _best(mask, centre, shape)
-        turned, turned_share, turned_edge = _best(mask, centre, (shape[1], shape[0]))
-        if turned_share > share + BETTER_TURNED:
-            window, edge, shape = turned, turned_edge, (shape[1], shape[0])
+    measured = measured_edge(mask, centre) if crop.plane != "full" else None
+    if crop.plane == "half" or measured is not None:
+        if measured is not None and measured not in _long_edges(shape):
+            shape = (shape[1], shape[0])
             notes.append(
                 f"The measured half plane lies the other way: the crop is {list(shape)}, not {list(crop.shape)}."
             )
+        window, edge = _best(mask, centre, shape)
         notes.append(f"The crop is a half plane with the beam at the middle of its {edge} edge.")
     else:
         window = full_window(shape, centre)
@@ -144,17 +142,22 @@ def choose_window(mask: np.ndarray, centre: tuple[float, float], crop: CropSetti
     return window, notes
 
 
-def _best(mask: np.ndarray, centre: tuple[float, float], shape: tuple[int, int]) -> tuple[Window, float, Edge]:
-    """Of the half planes with the beam on a long edge, the one with the most good pixels, and their share."""
+def _long_edges(shape: tuple[int, int]) -> list[Edge]:
     edges: list[Edge] = []
     if shape[0] >= shape[1]:
         edges += ["left", "right"]
     if shape[0] <= shape[1]:
         edges += ["top", "bottom"]
+    return edges
+
+
+def _best(mask: np.ndarray, centre: tuple[float, float], shape: tuple[int, int]) -> tuple[Window, Edge]:
+    """Of the half planes with the beam on a long edge, the one with the most good pixels."""
+    edges = _long_edges(shape)
     shares = {edge: float(half_window(shape, centre, edge).cut(mask).mean()) for edge in edges}
     # On a full plane the edges are alike but for details of the mask, which must not decide: take the first.
     edge = next(edge for edge in edges if shares[edge] >= max(shares.values()) - ALIKE)
-    return half_window(shape, centre, edge), shares[edge], edge
+    return half_window(shape, centre, edge), edge
 
 
 def bin_sum(counts: np.ndarray, factor: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import numpy as np
 
 import spi_lightning
 from spi_lightning.errors import SpiError
-from spi_lightning.patterns.export_cxi import Compression, write_cxi
+from spi_lightning.patterns.export_cxi import Compression, replaced_when_done, write_cxi
 from spi_lightning.patterns.export_dragonfly import write_detector, write_emc, write_photons_h5
-from spi_lightning.patterns.prepared import Frames
+from spi_lightning.patterns.frames import Frames, frames_at_once
 
-BLOCK = 256  # patterns in memory at once
+BLOCK = 256  # patterns in memory at once, fewer where they are large
 
 
 def export_cxi(
@@ -30,16 +31,19 @@ def export_cxi(
 
     Args:
         run: prepared or as stored.
-        indices: ``(n,)``, of the patterns, in the order in which to write them.
+        indices: ``(n,)`` integers, of the patterns, each once, in the order in which to write them; or ``(len(run),)``
+            bool, True for those to write.
         path: the file; it appears once it is whole.
         program: what writes it; stored in ``process_1`` with the version, the date and the fingerprint of ``run``.
         command: how it was called.
         compression: see :func:`~spi_lightning.patterns.export_cxi.write_cxi`.
 
     Raises:
-        SpiError: there are no patterns to write, or the file cannot be written.
+        SpiError: the indices are none of these patterns, or there are none; the file is one of the run's own, or cannot
+            be written.
     """
-    chosen = _chosen(indices)
+    chosen = _chosen(run, indices)
+    _refuse_own_files(run, path)
     write_cxi(
         path,
         _blocks(run, chosen),
@@ -68,31 +72,60 @@ def export_dragonfly(
 
     Args:
         run: photon counts whose geometry is known.
-        indices: ``(n,)``, of the patterns.
+        indices: as in :func:`export_cxi`.
         photons: ``.emc`` (binary) or ``.h5``; the file's ending decides.
         detector: detector file (HDF5) to go with them.
 
     Raises:
-        SpiError: there are no patterns, the geometry is not complete, the values are no counts, or the ending is none
-            of these.
+        SpiError: as in :func:`export_cxi`; or the geometry is not complete, the values are no counts, the ending is
+            none of these, or both files are one. What was there before is then still there.
     """
     writers = {".emc": write_emc, ".h5": write_photons_h5}
     ending = Path(photons).suffix
     if ending not in writers:
         raise SpiError(f"{photons}: photons are written as .emc or .h5; '{ending}' is neither.")
-    chosen = _chosen(indices)
+    if os.path.realpath(photons) == os.path.realpath(detector):
+        raise SpiError(f"{photons}: photons and detector need a file each. Give the detector another name.")
+    chosen = _chosen(run, indices)
+    _refuse_own_files(run, photons, detector)
     instrument = run.geometry.on_detector(run.shape)
-    write_detector(detector, instrument, mask=run.mask)
-    writers[ending](photons, _blocks(run, chosen), len(chosen), int(np.prod(run.shape)))
+    with replaced_when_done(detector) as partial:  # which appears only where the photons do
+        write_detector(partial, instrument, mask=run.mask)
+        writers[ending](photons, _blocks(run, chosen), len(chosen), int(np.prod(run.shape)))
 
 
-def _chosen(indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    chosen = np.asarray(indices, dtype=np.int64)
-    if len(chosen) == 0:
+def _chosen(run: Frames, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Checked indices, ``(n,)`` int64."""
+    chosen = np.asarray(indices)
+    if chosen.dtype.kind == "b" and chosen.shape == (len(run),):
+        chosen = np.flatnonzero(chosen)
+    if chosen.size == 0:
         raise SpiError("There is no pattern to write: the selection is empty.")
-    return chosen
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+        raise SpiError(
+            f"Patterns are chosen by a list of whole numbers from 0 on, or by {len(run)} times true or false; got "
+            f"{chosen.dtype} of shape {chosen.shape}."
+        )
+    outside = chosen[(chosen < 0) | (chosen >= len(run))]
+    values, counts = np.unique(chosen, return_counts=True)
+    for wrong, what in (
+        (outside, f"there is no such pattern: they go from 0 to {len(run) - 1}"),
+        (values[counts > 1], "chosen more than once, but ids must be unique in a file"),
+    ):
+        if wrong.size:
+            some = ", ".join(map(str, wrong[:3].tolist()))
+            raise SpiError(f"{wrong.size} of the {chosen.size} indices cannot be written, such as {some}: {what}.")
+    return chosen.astype(np.int64)
+
+
+def _refuse_own_files(run: Frames, *targets: str | Path) -> None:
+    own = {os.path.realpath(file) for file in run.files}
+    for target in targets:
+        if os.path.realpath(target) in own:
+            raise SpiError(f"{target} is one of the files that the patterns are read from. Give another name.")
 
 
 def _blocks(run: Frames, chosen: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(chosen), BLOCK):
-        yield run.read(chosen[start : start + BLOCK])
+    step = min(BLOCK, frames_at_once(run))
+    for start in range(0, len(chosen), step):
+        yield run.read(chosen[start : start + step])

@@ -71,58 +71,43 @@ def write_photons_h5(path: str | Path, blocks: Iterable[np.ndarray], n_frames: i
                 dataset[index] = value
 
 
-def write_detector(
-    path: str | Path,
-    instrument: Instrument,
-    mask: np.ndarray,
-    *,
-    orient: np.ndarray | None = None,
-    ewald_rad: float | None = None,
-) -> None:
+def write_detector(path: str | Path, instrument: Instrument, mask: np.ndarray) -> None:
     """Write the detector file that belongs to the photons.
 
     With x, y a pixel's place from the beam in pixels, detd the distance in pixels, f² = x² + y² + detd² and R the
     radius of the Ewald sphere in voxels: qx = xR/f, qy = yR/f, qz = R(detd/f − 1); corr = detd/f³ · P, with the
-    polarisation factor P = 1 − x²/f² (horizontal), 1 − y²/f² (vertical), 1 − (x² + y²)/2f² (none). All are float64:
-    Dragonfly's C code reads float32 wrongly.
+    polarisation factor P = 1 − x²/f² (horizontal), 1 − y²/f² (vertical), 1 − (x² + y²)/2f² (none). R is detd, which
+    makes a voxel as large as a pixel next to the beam. All are float64: Dragonfly's C code reads float32 wrongly.
 
     Args:
         path: the file (HDF5); appears only once it is complete.
         instrument: geometry; its shape is that of the photons.
         mask: ``(rows, columns)`` bool, True = good. Written as 0 good, 2 bad.
-        orient: ``(rows, columns)`` bool: good pixels that are False here are merged, but not used to find
-            orientations (1). All good pixels are used where None.
-        ewald_rad: R; where None it is detd, which makes a voxel as large as a pixel next to the beam.
 
     Raises:
-        SpiError: the file cannot be written, or ``ewald_rad`` is not positive.
-        ValueError: shapes do not fit.
+        SpiError: the file cannot be written.
+        ValueError: the mask does not fit.
     """
     path = Path(path)
-    for array in (mask, *([] if orient is None else [orient])):
-        if array.shape != instrument.shape or array.dtype.kind != "b":
-            raise ValueError(f"A mask {array.shape} {array.dtype}: expected {instrument.shape} bool.")
+    if mask.shape != instrument.shape or mask.dtype.kind != "b":
+        raise ValueError(f"A mask {mask.shape} {mask.dtype}: expected {instrument.shape} bool.")
     detd = instrument.distance / instrument.pixel_size
-    radius = detd if ewald_rad is None else ewald_rad
-    if not (np.isfinite(radius) and radius > 0):
-        raise SpiError(f"The radius of the Ewald sphere is {radius} voxels; it must be positive.")
     rows, columns = (np.arange(length, dtype=np.float64) for length in instrument.shape)
     x, y = np.broadcast_arrays(columns - instrument.centre[0], rows[:, None] - instrument.centre[1])
     f = np.sqrt(x**2 + y**2 + detd**2)
     across = {"horizontal": x**2, "vertical": y**2, "none": (x**2 + y**2) / 2}[instrument.polarisation]
-    kinds = np.where(mask, 0, 2) if orient is None else np.where(mask, np.where(orient, 0, 1), 2)
     values = {
-        "qx": x * radius / f,
-        "qy": y * radius / f,
-        "qz": -radius * (x**2 + y**2) / (f * (f + detd)),  # = R(detd/f − 1) without a difference of near equals
+        "qx": x * detd / f,
+        "qy": y * detd / f,
+        "qz": -detd * (x**2 + y**2) / (f * (f + detd)),  # = R(detd/f − 1) without a difference of near equals
         "corr": detd / f**3 * (1 - across / f**2),
     }
     with replaced_when_done(path) as partial, h5py.File(partial, "w") as file:
         for name, value in values.items():
             file.create_dataset(name, data=value.ravel())
-        file.create_dataset("mask", data=kinds.ravel().astype(np.uint8))
+        file.create_dataset("mask", data=np.where(mask, 0, 2).ravel().astype(np.uint8))
         file["detd"] = detd
-        file["ewald_rad"] = radius
+        file["ewald_rad"] = detd
 
 
 def _lists(
@@ -158,5 +143,5 @@ def _check_photons(frame: np.ndarray, where: str) -> None:
     if wrong.any():
         raise SpiError(
             f"{where} has {frame[wrong][0]} in a pixel; Dragonfly needs whole photon counts from 0 to {_LARGEST}. "
-            "Convert the patterns to photons first (photons.mode)."
+            "Convert the patterns to photons first: data.prepare.photons.mode=histogram or gain."
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,13 @@ import numpy as np
 from spi_lightning.errors import SpiError
 from spi_lightning.patterns.hdf5 import (
     check_file,
-    check_storage,
     damage_is_reported,
     describe,
     list_datasets,
     open_h5,
     resolve,
 )
+from spi_lightning.patterns.storage import check_storage, read_all
 
 LARGEST_TEXT = 1 << 28  # bytes: ids and labels of some 10 million patterns
 LARGEST_DATASET = 1 << 26  # elements
@@ -65,7 +66,7 @@ def read_table(path: str | Path, dataset: str | None = None) -> Table:
     Raises:
         SpiError: not there, empty, binary, too large, damaged, rows of different lengths, or no such dataset.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     check_file(path)
     if h5py.is_hdf5(path):
         return _from_hdf5(path, dataset)
@@ -217,11 +218,11 @@ def _values(where: str, dataset: h5py.Dataset) -> np.ndarray:
             f"{where} has the shape {dataset.shape}; one entry a pattern, or a list of patterns, was expected. "
             "Name another with data.prepare.labels.dataset=PATH."
         )
-    check_storage(dataset)
-    with damage_is_reported(dataset.file.filename, f"dataset '{dataset.name}'"):
-        if h5py.check_string_dtype(dataset.dtype) is not None:
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        check_storage(dataset)
+        with damage_is_reported(dataset.file.filename, f"dataset '{dataset.name}'"):
             return dataset.asstr()[()]
-        return np.asarray(dataset[()])
+    return np.asarray(read_all(dataset))
 
 
 def _rows(where: str, values: np.ndarray) -> list[list[str]]:

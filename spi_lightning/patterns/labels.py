@@ -7,7 +7,8 @@ are comments, and a first line of names such as ``id,label`` is a header.
 
 How a table is read, where ``kind`` is ``auto``:
 
-- two columns or more with only -1, 0, 1 in the last, or a header that says so: classes;
+- two columns or more with a header that says so, or without a header and with only -1, 0, 1 in the last: classes, but
+  refused where they may as well be runs and indices;
 - one column with as many lines as there are patterns, and only -1, 0, 1 in it: classes in the order of the run;
 - all else: singles.
 
@@ -24,17 +25,14 @@ the first two with ``"labels": […]``.
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from spi_lightning.errors import SpiError
-from spi_lightning.patterns.label_files import ID_WORDS, INDEX_WORDS, LABEL_WORDS, Table, read_table
+from spi_lightning.patterns.label_files import HEADER_WORDS, ID_WORDS, INDEX_WORDS, LABEL_WORDS, Table, read_table
 
 LABELS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 _WHOLE = re.compile(r"[+-]?\d{1,18}")
@@ -69,6 +67,8 @@ def read_labels(
     if table.lines is not None and len(table.rows[0]) > 1 and set(table.lines) <= set(np.asarray(ids).tolist()):
         table.rows = [[line] for line in table.lines]
     meaning = _meaning(table, kind, n)
+    if meaning == "classes" and kind == "auto" and table.kind is None and not table.header:
+        _refuse_ambiguous_pairs(table, ids)
     if meaning == "in order":
         return _as_labels(table, [row[-1] for row in table.rows])
     named = table.rows if meaning == "singles" else [row[:-1] for row in table.rows]
@@ -81,60 +81,18 @@ def read_labels(
     return labels
 
 
-def write_labels_csv(path: str | Path, ids: Sequence[str] | np.ndarray, labels: np.ndarray) -> None:
-    """Write ``id,label`` lines that :func:`read_labels` reads back; the file appears whole or not at all.
-
-    Args:
-        path: replaced where it exists.
-        ids: ``(n,)``.
-        labels: ``(n,)``: 1 single hit, 0 other, -1 unknown.
-
-    Raises:
-        SpiError: the file cannot be written, an id cannot be told from the table around it, or a label is none.
-    """
-    path, values = Path(path), np.asarray(labels)
-    names = [str(name) for name in ids]
-    if values.shape != (len(names),) or not np.isin(values, (-1, 0, 1)).all():
-        raise SpiError(f"{path}: {len(names)} ids need as many labels, each of them -1, 0 or 1; got {values.shape}.")
-    for name in names:
-        if name != name.strip() or not name or any(mark in name for mark in "\r\n\0") or not _encodes(name):
-            raise SpiError(f"The id {name!r} cannot be written to {path}: rename the file that it comes from.")
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    commented = any(name.startswith("#") for name in names)  # quoted, such an id is no comment
-    try:
-        try:
-            with open(partial, "w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(
-                    file, quoting=csv.QUOTE_NONNUMERIC if commented else csv.QUOTE_MINIMAL, lineterminator="\n"
-                )
-                writer.writerow(["id", "label"])
-                writer.writerows(zip(names, values.astype(int).tolist(), strict=True))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise SpiError(f"{path} cannot be written: {error.strerror}. Check the folder and its permissions.") from error
-
-
-def _encodes(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:  # a file name that is no text
-        return False
-    return True
-
-
 # --- what the table means ----------------------------------------------------------------------------------------
 
 
 def _meaning(table: Table, kind: str, n: int) -> Literal["classes", "singles", "in order"]:
     """What the rows say, by the rules at the head of this module."""
     width = len(table.rows[0])
-    names_label = bool(table.header) and table.header[-1] in LABEL_WORDS and table.header[-1] not in ("singles",)
+    names_label = bool(table.header) and table.header[-1] in LABEL_WORDS and (width > 1 or table.header != ["singles"])
     asked = table.kind if kind == "auto" else kind
     only_labels = all(row[-1] in LABELS for row in table.rows)
     if width > 1:
-        return "classes" if asked == "classes" or (asked is None and (names_label or only_labels)) else "singles"
+        unnamed = only_labels and not table.header
+        return "classes" if asked == "classes" or (asked is None and (names_label or unnamed)) else "singles"
     if asked == "singles":
         return "singles"
     names_pattern = bool(table.header) and table.header[0] in ID_WORDS | INDEX_WORDS
@@ -161,9 +119,32 @@ def _as_labels(table: Table, words: list[str]) -> np.ndarray:
     if strange:
         raise SpiError(
             f"{table.where}: {len(strange)} of {len(words)} labels are none, {_examples(strange)}. "
-            "Labels are 1 (single hit), 0 (other) and -1 (unknown)."
+            f"Labels are 1 (single hit), 0 (other) and -1 (unknown).{_header_hint(table, strange)}"
         )
     return np.array([LABELS[word] for word in words], dtype=np.int8)
+
+
+def _header_hint(table: Table, wrong: list[str]) -> str:
+    """What a header may say, where the first line looks like one that was not understood."""
+    first = table.rows[0]
+    if table.header or not {":".join(first), ":".join(first[:-1]), first[-1]} & set(wrong):
+        return ""
+    if any(_WHOLE.fullmatch(word) for word in first):
+        return ""
+    return f" If the first line is a header, these words are known: {', '.join(sorted(HEADER_WORDS))}."
+
+
+def _refuse_ambiguous_pairs(table: Table, ids: np.ndarray) -> None:
+    """Raise :class:`SpiError` where pattern and label may as well be run and index, all of which are 0 or 1."""
+    names = {row[0] for row in table.rows}
+    if len(table.rows[0]) != 2 or names <= set(np.asarray(ids).tolist()):
+        return
+    if -1 not in _by_run(table, table.rows, ids, [-1] * len(table.rows)):
+        raise SpiError(
+            f"{table.where} can be read as patterns and their labels, or as single hits by run and index, "
+            f"{_examples([' '.join(row) for row in table.rows])}. "
+            "Say which: data.prepare.labels.kind=classes or data.prepare.labels.kind=singles."
+        )
 
 
 def _refuse_doubles(table: Table, named: list[list[str]], places: np.ndarray, given: np.ndarray) -> None:
@@ -174,9 +155,9 @@ def _refuse_doubles(table: Table, named: list[list[str]], places: np.ndarray, gi
     contradictory = given[order[again]] != given[order[again + 1]]
     for those, what in ((again[contradictory], "have contradictory labels"), (again, "are listed more than once")):
         if len(those):
-            names = [":".join(named[order[i]]) for i in those]
+            names = list({places[order[i]]: ":".join(named[order[i]]) for i in those}.values())
             raise SpiError(
-                f"{table.where}: {len(those)} patterns {what}, {_examples(names)}. Leave each pattern in once."
+                f"{table.where}: {len(names)} patterns {what}, {_examples(names)}. Leave each pattern in once."
             )
 
 
@@ -251,6 +232,7 @@ def _all_found(table: Table, words: list[str], places: list[int], ids: np.ndarra
     raise SpiError(
         f"{table.where}: {len(missing)} of {len(words)} patterns in it are not in the data, {_examples(missing)}. "
         f"The data has {len(ids)} patterns, from '{ids[0]}' to '{ids[-1]}'. Is this the label file of these data?"
+        f"{_header_hint(table, missing)}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -10,15 +11,16 @@ import h5py
 import numpy as np
 
 from spi_lightning.errors import SpiError
-from spi_lightning.patterns.hdf5 import check_file, check_storage, damage_is_reported, describe, open_h5, resolve
-from spi_lightning.patterns.segment import good_pixels
+from spi_lightning.patterns.hdf5 import check_file, describe, open_h5, resolve
+from spi_lightning.patterns.segment import DEFAULT_BAD_BITS, good_pixels
+from spi_lightning.patterns.storage import read_all
 
 MaskKind = Literal["auto", "good", "bad", "cxi"]
 
 LARGEST = 1 << 30  # bytes; a mask of 16 megapixels in 8 bytes each is an eighth of it
 
 
-def read_mask(source: str, shape: tuple[int, int], kind: MaskKind = "auto") -> np.ndarray:
+def read_mask(source: str, shape: tuple[int, int], kind: MaskKind = "auto", bits: int | None = None) -> np.ndarray:
     """Good pixels according to a mask file.
 
     Args:
@@ -27,6 +29,8 @@ def read_mask(source: str, shape: tuple[int, int], kind: MaskKind = "auto") -> n
         shape: (rows, columns) of the frames.
         kind: ``good``: nonzero is good; ``bad``: nonzero is bad; ``cxi``: bits of CXI 1.6, of which 0x1000 (has signal)
             and others that speak of the light are not bad; ``auto``: cxi for numbers.
+        bits: that make a pixel bad in a mask of bits;
+            :data:`~spi_lightning.patterns.segment.DEFAULT_BAD_BITS` where None.
 
     Returns:
         bool ``(rows, columns)``, True = good.
@@ -53,7 +57,8 @@ def read_mask(source: str, shape: tuple[int, int], kind: MaskKind = "auto") -> n
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise SpiError(f"The mask {source} holds NaN. Write it as whole numbers.")
     try:
-        good = good_pixels(values) if kind in ("auto", "cxi") else (values != 0) == (kind == "good")
+        bad_bits = DEFAULT_BAD_BITS if bits is None else bits
+        good = good_pixels(values, bad_bits) if kind in ("auto", "cxi") else (values != 0) == (kind == "good")
     except SpiError as error:
         raise SpiError(f"{source}: {error}") from error
     if not good.any():
@@ -65,10 +70,10 @@ def read_mask(source: str, shape: tuple[int, int], kind: MaskKind = "auto") -> n
 
 
 def _read(source: str) -> np.ndarray:
-    path, dataset = Path(source).expanduser(), None
-    if not path.exists() and ":" in source:
+    path, dataset = Path(os.path.expanduser(source)), None
+    if not os.path.exists(path) and ":" in source:
         name, dataset = source.rsplit(":", 1)
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
     check_file(path)
     if path.stat().st_size > LARGEST and dataset is None:
         raise SpiError(f"{path} has {path.stat().st_size} bytes: too many for a mask. Give a file with one 2-D array.")
@@ -76,8 +81,9 @@ def _read(source: str) -> np.ndarray:
         return _read_hdf5(path, dataset)
     if path.suffix == ".npy":
         try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            with open(path, "rb") as file:  # np.load would take a zip for something else
+                return np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, OSError, EOFError, MemoryError) as error:
             raise SpiError(
                 f"{path} cannot be read as an array ({error}). Write the mask with numpy.save as numbers."
             ) from error
@@ -92,11 +98,9 @@ def _read_hdf5(path: Path, dataset: str | None) -> np.ndarray:
             raise SpiError(
                 f"{path} {wanted}. Name the mask's dataset: data.prepare.mask_file={path}:/DATASET. {describe(file)}"
             )
-        check_storage(found)
         if found.size * found.dtype.itemsize > LARGEST:
             raise SpiError(f"{path}: dataset '{dataset}' of shape {found.shape} is too large for a mask of one frame.")
-        with damage_is_reported(path, f"dataset '{dataset}'"):
-            return np.asarray(found[()])
+        return np.asarray(read_all(found))
 
 
 def _read_text(path: Path) -> np.ndarray:

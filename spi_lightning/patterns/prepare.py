@@ -1,6 +1,6 @@
 """Settling how a run's frames become photon counts, by looking at some of them.
 
-The steps, in this order: pixels that are not finite are masked; the mask file is applied; ADU become photons;
+The steps, in this order: the mask file is applied; pixels that are not finite are masked; ADU become photons;
 background is subtracted; the centre is settled; the crop is cut; pixels are binned. Gain, background, centre and the
 largest count are found in a sample of frames, once, in bounded memory; frames are converted when they are read.
 """
@@ -19,13 +19,15 @@ from spi_lightning.instrument import Geometry
 from spi_lightning.patterns.background import find_level
 from spi_lightning.patterns.centre import find_centre
 from spi_lightning.patterns.crop import Window, bin_mask, bin_sum, choose_window, moved_centre
+from spi_lightning.patterns.frames import Frames
 from spi_lightning.patterns.labels import read_labels
 from spi_lightning.patterns.masks import read_mask
 from spi_lightning.patterns.photons import find_gain
-from spi_lightning.patterns.prepared import Frames, PreparedRun, Recipe
+from spi_lightning.patterns.prepared import PreparedRun, Recipe
 from spi_lightning.patterns.settings import LabelSettings, PrepareSettings
 from spi_lightning.patterns.survey import sampled, spread, survey
 
+MOSTLY_BROKEN = 0.5  # share of frames that are mostly not finite from which on the data are not patterns
 HEADROOM = 16  # how much brighter than those looked at other frames may be before the counts overflow
 
 
@@ -94,12 +96,12 @@ def prepare(run: Frames, settings: PrepareSettings | None = None, override: Geom
         mask=result_mask,
         labels=labels,
         found=found,
-        prepared_notes=notes,
+        notes=notes,
     )
 
 
 def _name(run: Frames) -> str:
-    return f"Patterns '{run.ids[0]}' to '{run.ids[-1]}'"
+    return run.where(0) if len(run) == 1 else f"{run.where(0)}, to {run.where(len(run) - 1)}"
 
 
 @contextmanager
@@ -141,7 +143,7 @@ def _settled_labels(run: Frames, settings: LabelSettings, notes: list[str]) -> n
 def _with_mask_file(run: Frames, settings: PrepareSettings, notes: list[str]) -> np.ndarray:
     mask = run.mask
     if settings.mask_file is not None:
-        given = read_mask(settings.mask_file, run.shape, settings.mask_kind)
+        given = read_mask(settings.mask_file, run.shape, settings.mask_kind, run.mask_bits)
         mask = mask & given
         notes.append(f"The mask {settings.mask_file} calls {given.mean():.1%} of the pixels good.")
         if given.mean() < 0.5 and settings.mask_kind == "auto":
@@ -164,11 +166,19 @@ def _counting(
 ) -> Recipe:
     """Mask of finite pixels, and the way from ADU to photons."""
     photons = settings.photons
+    broken: tuple[int, ...] = ()
     if run.dtype.kind == "f" or photons.mode == "histogram":
         look = survey(run, indices, mask)
-        if look.broken:
-            names = ", ".join(str(run.ids[i]) for i in look.broken[:3])
-            notes.append(f"{len(look.broken)} frames are mostly not finite, such as {names}; what is not, reads as 0.")
+        broken = tuple(look.broken)
+        if len(broken) >= MOSTLY_BROKEN * len(indices):
+            raise SpiError(
+                f"{len(broken)} of the {len(indices)} frames looked at are mostly not finite, such as "
+                f"{run.where(broken[0])}. Is that the dataset that holds the patterns? Name it with data.dataset=PATH, "
+                "or write a file without those frames."
+            )
+        if broken:
+            names = ", ".join(str(run.ids[i]) for i in broken[:3])
+            notes.append(f"{len(broken)} frames are mostly not finite, such as {names}; they read as 0.")
         if look.non_finite.any():
             mask = mask & ~look.non_finite
             found["non_finite_pixels"] = int(look.non_finite.sum())
@@ -186,7 +196,7 @@ def _counting(
             f"noise {peaks.noise:.3g} ADU)."
         )
     whole = Window(0, 0, *run.shape)
-    return Recipe(mask=mask, window=whole, gain=gain, offset=offset, threshold=photons.threshold)
+    return Recipe(mask=mask, window=whole, gain=gain, offset=offset, threshold=photons.threshold, broken=broken)
 
 
 def _with_background(
@@ -198,8 +208,7 @@ def _with_background(
     found: dict[str, float | int | str],
 ) -> Recipe:
     with _about(run):
-        blocks = (counts for _, counts in _counted(run, recipe, indices))
-        level = find_level(blocks, settings.background.maximum, settings.background.min_share)
+        level = find_level(_counted(run, recipe, indices), settings.background.maximum, settings.background.min_share)
     found |= {"background_pixels": int((level > 0).sum()), "background_photons": int(level.sum())}
     notes.append(
         f"A background of {int(level.sum())} photons a frame in {int((level > 0).sum())} pixels is subtracted."
@@ -231,17 +240,16 @@ def _with_found_centre(
     return dataclasses.replace(geometry, centre=(centre.x, centre.y))
 
 
-def _counted(run: Frames, recipe: Recipe, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _counted(run: Frames, recipe: Recipe, indices: np.ndarray) -> Iterator[np.ndarray]:
     for some, frames in sampled(run, indices):
-        counts, lost = recipe.apply(frames, lambda i, some=some: str(run.ids[some[i]]))  # type: ignore[misc]
-        yield lost, counts
+        yield recipe.apply(frames, some, run.where)
 
 
 def _mean_and_largest(run: Frames, recipe: Recipe, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and largest photon count of each pixel over the sample; by the way, all of it is checked."""
     total = np.zeros(run.shape, np.float64)
     largest = np.zeros(run.shape, np.uint64)
-    for _, counts in _counted(run, recipe, indices):
+    for counts in _counted(run, recipe, indices):
         total += counts.sum(axis=0, dtype=np.float64)
         np.maximum(largest, counts.max(axis=0), out=largest)
     return total / len(indices), largest
@@ -255,8 +263,8 @@ def _dtype_for(run: Frames, recipe: Recipe, brightest: int, *, exact: bool) -> n
     largest: float = brightest
     if not exact:
         largest = max(brightest * HEADROOM, 256)
-        if run.dtype.kind in "uib":  # no count can be larger than what the stored dtype holds
-            most = 1 if run.dtype.kind == "b" else int(np.iinfo(run.dtype).max)
+        if run.dtype.kind in "ui":  # no count can be larger than what the stored dtype holds
+            most = int(np.iinfo(run.dtype).max)
             if recipe.gain is not None:
                 most = math.ceil(max(most - recipe.offset, 0) / recipe.gain) + 1
             largest = min(largest, most * recipe.binning**2)

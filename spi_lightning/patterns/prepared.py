@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
 
@@ -14,57 +14,8 @@ from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns.background import subtract_level
 from spi_lightning.patterns.crop import Window, bin_sum
+from spi_lightning.patterns.frames import Frames, frames_at_once
 from spi_lightning.patterns.photons import adu_to_photons
-
-BLOCK_BYTES = 1 << 25  # stored frames that are worked on at once; the steps need some five times as much for a moment
-
-
-class Frames(Protocol):
-    """What :class:`~spi_lightning.patterns.run.Run` and :class:`PreparedRun` have in common."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of a frame."""
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of the frames."""
-
-    @property
-    def geometry(self) -> Geometry:
-        """What is known of the instrument, for these frames' pixels."""
-
-    @property
-    def mask(self) -> np.ndarray:
-        """bool ``(rows, columns)``, True = good."""
-
-    @property
-    def ids(self) -> np.ndarray:
-        """str ``(n,)``."""
-
-    @property
-    def labels(self) -> np.ndarray | None:
-        """int8 ``(n,)``: 1 single hit, 0 other, -1 unknown; or None."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What to tell the user."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
-        """Frames ``(n, rows, columns)`` in the order of ``indices``."""
-
-    def blocks(self, size: int = 512, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Frames in order: index of the first, and ``(at most size, rows, columns)``."""
-
-    def fingerprint(self) -> str:
-        """Hash by which these frames are recognised."""
-
-
-def frames_at_once(run: Frames) -> int:
-    """How many stored frames of ``run`` make a block that is worked on at once."""
-    return max(1, BLOCK_BYTES // max(run.shape[0] * run.shape[1] * run.dtype.itemsize, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +30,7 @@ class Recipe:
         level: background to subtract, photons, shape of the stored frames; None for none.
         window: what is kept.
         binning: so many by so many pixels are summed.
+        broken: indices of frames that are mostly not finite; they read as 0.
     """
 
     mask: np.ndarray
@@ -88,58 +40,66 @@ class Recipe:
     threshold: float = 0.7
     level: np.ndarray | None = None
     binning: int = 1
+    broken: tuple[int, ...] = ()
 
-    def apply(self, frames: np.ndarray, name: Callable[[int], str]) -> tuple[np.ndarray, int]:
+    def apply(self, frames: np.ndarray, indices: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
         """Photon counts of stored frames.
 
         Args:
             frames: ``(n, rows, columns)`` as stored.
-            name: id of the i-th of them, for errors.
+            indices: of these frames in the run, ``(n,)``.
+            where: what to call a frame, by its index in the run, in errors.
 
         Returns:
-            Counts of an unsigned dtype, ``(n, rows, columns)`` of the result; and how many good pixels were not finite,
-            which now are 0.
+            Counts of an unsigned dtype, ``(n, rows, columns)`` of the result.
 
         Raises:
-            SpiError: photons are expected, but a value is negative or not whole.
+            SpiError: a good pixel is not finite; or photons are expected, but a value is negative or not whole.
         """
         frames, good = self.window.cut(frames), self.window.cut(self.mask)
-        lost = int((~np.isfinite(frames) & good).sum()) if frames.dtype.kind == "f" else 0
+        if self.broken:
+            good = good & ~np.isin(indices, self.broken)[:, None, None]
+        if frames.dtype.kind == "f" and (lost := ~np.isfinite(frames) & good).any():
+            frame, value = _first(frames, lost)
+            raise SpiError(
+                f"{where(int(indices[frame]))} has {int(lost[frame].sum())} good pixels that are not finite ({value}), "
+                "and is none of the frames that were looked at beforehand. Set data.prepare.sample_frames=null, which "
+                "looks at all frames and masks such pixels."
+            )
         if self.gain is None:
-            counts = self._checked(frames, good, name)
+            counts = self._checked(frames, good, lambda i: where(int(indices[i])))
         else:
             counts = np.where(good, adu_to_photons(frames, self.gain, self.offset, self.threshold), np.uint32(0))
         if self.level is not None:
             counts = subtract_level(counts, self.window.cut(self.level))
-        return bin_sum(counts, self.binning), lost
+        return bin_sum(counts, self.binning)
 
     @staticmethod
-    def _checked(frames: np.ndarray, good: np.ndarray, name: Callable[[int], str]) -> np.ndarray:
-        """Counts that are said to be photons, with bad and not finite pixels 0, of an unsigned dtype."""
+    def _checked(frames: np.ndarray, good: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
+        """Counts that are said to be photons, with bad pixels 0, of an unsigned dtype."""
         values = np.where(good, frames, frames.dtype.type(0))
-        if values.dtype.kind in "ub":
-            return values.view(np.uint8) if values.dtype.kind == "b" else values
-        if values.dtype.kind == "f":
-            values[~np.isfinite(values)] = 0
-            if (fractional := values != np.rint(values)).any():
-                frame, value = _first(values, fractional)
-                raise SpiError(
-                    f"Pattern {name(frame)} has a pixel of {value:.6g}, which is no number of photons. If the frames "
-                    "are in detector units, choose data.prepare.photons.mode=histogram, or "
-                    "data.prepare.photons.mode=gain data.prepare.photons.gain=ADU_PER_PHOTON."
-                )
+        if values.dtype.kind == "u":
+            return values
+        if values.dtype.kind == "f" and (fractional := values != np.rint(values)).any():
+            frame, value = _first(values, fractional)
+            raise SpiError(
+                f"{where(frame)} has a pixel of {value:.6g}, which is no number of photons. If the frames are in "
+                "detector units, choose data.prepare.photons.mode=histogram, or data.prepare.photons.mode=gain "
+                "data.prepare.photons.gain=ADU_PER_PHOTON."
+            )
         if (negative := values < 0).any():
             frame, value = _first(values, negative)
             raise SpiError(
-                f"Pattern {name(frame)} has {value:.6g} in a good pixel; photon counts are not negative. If the frames "
-                "are in detector units, choose data.prepare.photons.mode=histogram, or "
-                "data.prepare.photons.mode=gain data.prepare.photons.gain=ADU_PER_PHOTON; if such values mark bad "
-                "pixels, mask those with data.prepare.mask_file=FILE."
+                f"{where(frame)} has {value:.6g} in a good pixel; photon counts are not negative. If the frames are "
+                "in detector units, choose data.prepare.photons.mode=histogram, or data.prepare.photons.mode=gain "
+                "data.prepare.photons.gain=ADU_PER_PHOTON; if such values mark bad pixels, mask those with "
+                "data.prepare.mask_file=FILE."
             )
         if values.size and values.max() > np.iinfo(np.uint32).max:
             frame, value = _first(values, values > np.iinfo(np.uint32).max)
             raise SpiError(
-                f"Pattern {name(frame)} has a pixel of {value:.6g} photons, which cannot be. Mask that pixel."
+                f"{where(frame)} has a pixel of {value:.6g} photons, which cannot be. Mask that pixel with "
+                "data.prepare.mask_file=FILE."
             )
         return values.astype(np.uint32)
 
@@ -171,8 +131,7 @@ class PreparedRun:
         mask: bool ``(rows, columns)``, True = good; bad pixels hold 0.
         labels: int8 ``(n,)``: 1 single hit, 0 other, -1 unknown; or None.
         found: what was found by looking at the run, as plain numbers and words, for the record of provenance.
-        prepared_notes: what to tell the user.
-        non_finite: good pixels that were not finite in the frames read so far in this process, and were read as 0.
+        notes: what to tell the user.
     """
 
     run: Frames
@@ -183,8 +142,7 @@ class PreparedRun:
     mask: np.ndarray
     labels: np.ndarray | None
     found: dict[str, float | int | str]
-    prepared_notes: list[str] = field(default_factory=list)
-    non_finite: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ids(self) -> np.ndarray:
@@ -192,15 +150,18 @@ class PreparedRun:
         return self.run.ids
 
     @property
-    def notes(self) -> list[str]:
-        """What to tell the user, with what turned up while reading."""
-        if not self.non_finite:
-            return list(self.prepared_notes)
-        late = f"{self.non_finite} good pixels of frames that were not looked at beforehand are not finite; read as 0."
-        return [
-            *self.prepared_notes,
-            f"{late} data.prepare.sample_frames=null looks at all frames and masks such pixels.",
-        ]
+    def mask_bits(self) -> int | None:
+        """Bits that the user calls bad in masks, or None."""
+        return self.run.mask_bits
+
+    @property
+    def files(self) -> frozenset[Path]:
+        """From which frames are read."""
+        return self.run.files
+
+    def where(self, index: int) -> str:
+        """File, dataset, frame and id of a pattern, for messages."""
+        return self.run.where(index)
 
     def __len__(self) -> int:
         return len(self.run)
@@ -236,14 +197,13 @@ class PreparedRun:
         return digest.hexdigest()
 
     def _prepared(self, frames: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        counts, lost = self.recipe.apply(frames, lambda i: str(self.run.ids[indices[i]]))
-        self.non_finite += lost
+        counts = self.recipe.apply(frames, indices, self.where)
         if not self.mask.all():
             counts = np.where(self.mask, counts, counts.dtype.type(0))  # binned pixels of which too few are good
         if counts.size and (most := int(counts.max())) > np.iinfo(self.dtype).max:
             frame, _ = _first(counts, counts == most)
             raise SpiError(
-                f"Pattern {self.run.ids[indices[frame]]} has {most} photons in a pixel, more than {self.dtype} holds, "
-                "which was chosen from the frames looked at. Set data.prepare.sample_frames=null to look at all frames."
+                f"{self.where(int(indices[frame]))} has {most} photons in a pixel, more than {self.dtype} holds, which "
+                "was chosen from the frames looked at. Set data.prepare.sample_frames=null to look at all frames."
             )
         return counts.astype(self.dtype, copy=False)

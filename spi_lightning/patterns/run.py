@@ -21,6 +21,7 @@ from spi_lightning.patterns.agreement import (
     without_copies,
 )
 from spi_lightning.patterns.dialects import read_segments
+from spi_lightning.patterns.frames import frames_at_once
 from spi_lightning.patterns.segment import Segment
 
 _FINGERPRINT_FRAMES = 64
@@ -46,14 +47,16 @@ def open_run(
     Raises:
         SpiError: a file is missing, unreadable or holds no patterns; files do not go together.
     """
-    if mask_bits is not None and mask_bits < 0:
-        raise SpiError(f"data.mask_bits is {mask_bits}; expected a sum of bits such as 0x280, or null.")
+    if mask_bits is not None and not 0 <= mask_bits <= 0xFFFFFFFF:
+        raise SpiError(
+            f"data.mask_bits is {mask_bits}; expected a sum of the 32 bits of a mask, such as 640 (= 0x280), or null."
+        )
     paths = _files([path] if isinstance(path, str | Path) else path)
     detector_path = None if detector is None else _absolute(detector)
     segments: list[Segment] = []
     for file in paths:
         segments += read_segments(file, dataset, detector_path, mask_bits)
-    return Run(segments)
+    return Run(segments, mask_bits)
 
 
 class Run:
@@ -61,6 +64,7 @@ class Run:
 
     Attributes:
         segments: where the frames lie.
+        mask_bits: mask bits that the user calls bad, or None.
         shape: of one frame, (rows, columns).
         dtype: that holds the frames of all segments.
         geometry: what the files say and agree on; what they do not agree on (distance, pixel size, energy by more than
@@ -70,16 +74,20 @@ class Run:
         notes: what a user should be told about these files.
     """
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
+    def __init__(self, segments: Sequence[Segment], mask_bits: int | None = None) -> None:
         if not segments:
             raise SpiError("There are no patterns: no file was given. Name files with data.path=FILES.")
         first = segments[0]
         for segment in segments:
             if segment.shape != first.shape:
+                remedy = "open these files one after the other, as runs of their own."
+                if segment.path == first.path:
+                    remedy = f"choose with data.dataset={first.dataset} or data.dataset={segment.dataset}."
                 raise SpiError(
                     f"The frames of {segment.where} are {segment.shape}, but those of {first.where} are {first.shape}. "
-                    "Frames of one run must have one shape: open these files one after the other, as runs of their own."
+                    f"Frames of one run must have one shape: {remedy}"
                 )
+        self.mask_bits = mask_bits
         self.shape = first.shape
         self.dtype = np.result_type(*{segment.dtype for segment in segments})
         self.notes = list(dict.fromkeys(note for segment in segments for note in segment.notes))
@@ -107,6 +115,17 @@ class Run:
     def ids(self) -> np.ndarray:
         """Stable id of each frame, ``(n,)`` of str: the file's own, or "file:index", "file:group:index"."""
         return np.concatenate([segment.ids for segment in self.segments])
+
+    @property
+    def files(self) -> frozenset[Path]:
+        """From which frames are read."""
+        return frozenset(path for segment in self.segments for path in (segment.path, segment.source.path))
+
+    def where(self, index: int) -> str:
+        """File, dataset, frame and id of a pattern, for messages."""
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        frame = index - int(self._starts[number])
+        return f"{self.segments[number].where}, frame {frame} (pattern {self.ids[index]})"
 
     def read(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
         """Read frames as they are stored.
@@ -140,7 +159,7 @@ class Run:
         return out
 
     def blocks(self, size: int = 512, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Read frames in order, at most ``size`` at a time.
+        """Read frames in order, at most ``size`` at a time, fewer where they are large.
 
         Blocks end where chunks of the file end, if ``size`` lets them, so that nothing is decoded twice.
 
@@ -154,6 +173,7 @@ class Run:
         """
         if size < 1:
             raise ValueError(f"A block needs 1 frame at least, not {size}.")
+        size = min(size, frames_at_once(self))
         stop = len(self) if stop is None else min(stop, len(self))
         while start < stop:
             end = min(start + size, stop)
@@ -182,17 +202,20 @@ class Run:
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key that puts run2 before run10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", text)]
+    return [
+        (0, int(part), "") if part.isascii() and part.isdecimal() else (1, 0, part)
+        for part in re.split(r"([0-9]+)", text)
+    ]
 
 
 def _absolute(path: str | Path) -> Path:
-    return Path(os.path.abspath(Path(path).expanduser()))
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def _files(paths: Sequence[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
-        text = str(Path(path).expanduser())
+        text = os.path.expanduser(path)
         if glob.has_magic(text) and not os.path.exists(text):
             matches = sorted(glob.glob(text, recursive=True), key=natural_key)
             if not matches:

@@ -5,6 +5,7 @@ A segment is plain data. It can be pickled and sent to a worker process; files a
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ import numpy as np
 
 from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
-from spi_lightning.patterns.hdf5 import shared_dataset
+from spi_lightning.patterns.handles import shared_dataset
 from spi_lightning.patterns.rows import read_rows
 
 DEFAULT_BAD_BITS = 0xFFFFFFFF & ~(0x20 | 0x100 | 0x800 | 0x1000 | 0x2000 | 0x4000)
@@ -29,6 +30,11 @@ the hit finder), 0x4000 (background corrected). A bit that nobody named counts a
 
 class Source(Protocol):
     """Where a segment's rows come from. Picklable; opens what it needs when asked."""
+
+    @property
+    def path(self) -> Path:
+        """The file that holds them."""
+        ...
 
     @property
     def chunk(self) -> int:
@@ -98,7 +104,8 @@ class Segment:
         """Pattern ids, ``(n_frames,)`` of str; made when asked for (0.1 s for 200,000)."""
         if self.own_ids is not None:
             return np.char.decode(self.own_ids, "utf-8")
-        return np.array([f"{self.id_prefix}:{i}" for i in range(self.n_frames)])
+        prefix = os.fsencode(self.id_prefix).decode(errors="backslashreplace")  # a file's name need not be text
+        return np.array([f"{prefix}:{i}" for i in range(self.n_frames)])
 
     @property
     def where(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spi_lightning.patterns.prepared import Frames, frames_at_once
+from spi_lightning.patterns.frames import Frames, frames_at_once
 
 MOST_PIXELS = 2_000_000  # values kept for the histogram; photon peaks are sharp long before
 BROKEN = 0.5  # share of not finite pixels from which a frame is lost, rather than its pixels bad
@@ -20,7 +20,7 @@ class Survey:
     Attributes:
         non_finite: bool ``(rows, columns)``: good pixels that are not finite in at least one frame.
         broken: indices of frames that are mostly not finite; their pixels do not count as bad for that.
-        pixels: finite values of good pixels, the same number from every frame.
+        pixels: finite values of good pixels, the same number from every frame that is not broken.
     """
 
     non_finite: np.ndarray
@@ -56,9 +56,9 @@ def survey(run: Frames, indices: np.ndarray, mask: np.ndarray) -> Survey:
             finite = np.isfinite(frame)
             if 1 - finite[mask].mean() > BROKEN:
                 broken.append(int(index))
-            else:
-                non_finite |= ~finite & mask
+                continue
+            non_finite |= ~finite & mask
             chosen = good if len(good) <= from_each else generator.choice(good, from_each)
             picked = frame.ravel()[chosen]
             values.append(picked[np.isfinite(picked)])
-    return Survey(non_finite, broken, np.concatenate(values))
+    return Survey(non_finite, broken, np.concatenate(values) if values else np.empty(0))

@@ -10,7 +10,7 @@ from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry, Polarisation
 from spi_lightning.patterns.dialects import Candidate
 from spi_lightning.patterns.dialects._dense import text_rows
-from spi_lightning.patterns.hdf5 import damage_is_reported
+from spi_lightning.patterns.storage import read_all
 
 EV_IN_JOULE = 1.602176634e-19  # exact (SI 2019)
 POLARISATIONS: tuple[Polarisation, ...] = ("horizontal", "vertical", "none")
@@ -152,8 +152,7 @@ def _polarisation(candidate: Candidate, names: Sequence[str]) -> Polarisation | 
         dataset = candidate.dataset_at(name)
         if dataset is None or dataset.shape != ():
             continue
-        with damage_is_reported(candidate.path, f"'{name}'"):
-            value = dataset[()]
+        value = read_all(dataset)
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         for polarisation in POLARISATIONS:
             if text == polarisation:
@@ -165,8 +164,7 @@ def _numbers(candidate: Candidate, name: str) -> np.ndarray | None:
     dataset = candidate.dataset_at(name)
     if dataset is None or dataset.dtype.kind not in "iuf" or dataset.shape is None:
         return None
-    with damage_is_reported(candidate.path, f"'{name}'"):
-        return np.atleast_1d(np.asarray(dataset[()], dtype=np.float64))
+    return np.atleast_1d(np.asarray(read_all(dataset), dtype=np.float64))
 
 
 def joined_ids(trains: np.ndarray, pulses: np.ndarray) -> np.ndarray:
@@ -179,5 +177,4 @@ def strings(candidate: Candidate, name: str, n: int) -> np.ndarray | None:
     dataset = candidate.dataset_at(name)
     if dataset is None or dataset.shape != (n,):
         return None
-    with damage_is_reported(candidate.path, f"'{name}'"):
-        return text_rows(dataset)
+    return text_rows(dataset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,8 +11,10 @@ import numpy as np
 from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns.dialects import Candidate
-from spi_lightning.patterns.hdf5 import check_storage, damage_is_reported, describe
+from spi_lightning.patterns.dialects._written import written_frames
+from spi_lightning.patterns.hdf5 import damage_is_reported, describe
 from spi_lightning.patterns.segment import DEFAULT_BAD_BITS, DenseHdf5, Segment, good_pixels
+from spi_lightning.patterns.storage import check_storage, read_all
 
 _SATURATED = 0x2
 _MASK_BYTES = 64 * 2**20  # of a per-frame mask that are held at once
@@ -64,27 +65,28 @@ def dense_segment(
     check_storage(dataset)
     n_frames, shape = int(dataset.shape[0]), (int(dataset.shape[-2]), int(dataset.shape[-1]))
     said = list(notes)
-    _check_written(candidate, dataset, said)
+    written = written_frames(dataset, said)
     beside = dataset.name.rpartition("/")[0] if beside is None else beside
     if own_ids is None:
         own_ids = _ids(candidate, f"{beside}/ids", n_frames, said)
+    labels = _labels(candidate, f"{beside}/labels", n_frames, said)
     good = None
     if mask is not None:
         bits = candidate.mask_bits
-        good = read_mask(candidate, mask, (n_frames, *shape), bits, default_bad_bits, said)
+        good = _stack_mask(candidate, mask, (n_frames, *shape), bits, default_bad_bits, said)
     return Segment(
         path=candidate.path,
         dialect=dialect,
         dataset=dataset.name,
-        n_frames=n_frames,
+        n_frames=written,
         shape=shape,
         dtype=dataset.dtype.newbyteorder("="),
         source=DenseHdf5(Path(dataset.file.filename), dataset.name, dataset.chunks[0] if dataset.chunks else 1),
         id_prefix=candidate.path.stem if id_prefix is None else id_prefix,
-        own_ids=own_ids,
+        own_ids=None if own_ids is None else own_ids[:written],
         geometry=geometry or Geometry(),
         mask=good,
-        labels=_labels(candidate, f"{beside}/labels", n_frames, said),
+        labels=None if labels is None else labels[:written],
         notes=tuple(said),
     )
 
@@ -141,27 +143,7 @@ def check_frames(candidate: Candidate, dataset: h5py.Dataset) -> None:
         raise SpiError(f"{where} of shape {shape} holds no images: rows and columns must be 2 at least. {another}")
 
 
-def _check_written(candidate: Candidate, dataset: h5py.Dataset, notes: list[str]) -> None:
-    """Find frames that were announced but never written: HDF5 would hand them out as zeros, without a word."""
-    where = f"{candidate.path}: dataset '{dataset.name}'"
-    if dataset.is_virtual or dataset.external:
-        return
-    with damage_is_reported(candidate.path, f"the layout of '{dataset.name}'"):
-        if dataset.chunks:
-            written = dataset.id.get_num_chunks()
-            announced = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-        else:
-            written, announced = dataset.id.get_storage_size(), dataset.size * dataset.dtype.itemsize
-    if written < announced / 2:
-        raise SpiError(
-            f"{where} announces {dataset.shape[0]} frames, but only {written / announced:.0%} of them were ever "
-            "written. Did the program that wrote it break off? Write the file again."
-        )
-    if written < announced:
-        notes.append(f"{where}: {1 - written / announced:.1%} of the frames were never written and are read as zeros.")
-
-
-def read_mask(
+def _stack_mask(
     candidate: Candidate,
     mask: h5py.Dataset,
     frames: tuple[int, int, int],
@@ -189,7 +171,7 @@ def read_mask(
     try:
         with damage_is_reported(candidate.path, f"mask '{mask.name}'"):
             if one:
-                flags = mask[()].reshape(size)
+                flags = read_all(mask).reshape(size)
                 good = good_pixels(flags, default_bits if bits is None else bits)
                 overlooked = int(((flags != 0) & good).sum()) if bits is None else 0
                 if overlooked:
@@ -226,13 +208,25 @@ def _common_mask(mask: h5py.Dataset, size: list[int], bits: int, where: str, not
 
 
 def text_rows(dataset: h5py.Dataset) -> np.ndarray | None:
-    """A 1-D dataset of strings as UTF-8 bytes ``(n,)`` (dtype S), or None where it does not hold strings."""
+    """A 1-D dataset of strings as UTF-8 bytes ``(n,)`` (dtype S), or None where it does not hold strings.
+
+    Raises:
+        SpiError: they cannot be read, or are not UTF-8.
+    """
     if dataset.dtype.kind == "S":
-        return np.asarray(dataset[()], dtype=f"S{max(1, dataset.dtype.itemsize)}")
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        values = [v if isinstance(v, bytes) else str(v).encode() for v in dataset[()]]
-        return np.array(values, dtype=f"S{max([1, *map(len, values)])}")
-    return None
+        values = np.asarray(read_all(dataset), dtype=f"S{max(1, dataset.dtype.itemsize)}")
+    elif h5py.check_string_dtype(dataset.dtype) is not None:
+        texts = [v if isinstance(v, bytes) else str(v).encode(errors="surrogateescape") for v in read_all(dataset)]
+        values = np.array(texts, dtype=f"S{max([1, *map(len, texts)])}")
+    else:
+        return None
+    try:
+        np.char.decode(values, "utf-8")
+    except UnicodeDecodeError as error:
+        raise SpiError(
+            f"{dataset.file.filename}: '{dataset.name}' is not UTF-8 text ({error}). Correct or delete it."
+        ) from error
+    return values
 
 
 def _ids(candidate: Candidate, name: str, n_frames: int, notes: list[str]) -> np.ndarray | None:
@@ -244,15 +238,9 @@ def _ids(candidate: Candidate, name: str, n_frames: int, notes: list[str]) -> np
             f"{candidate.path}: '{name}' has the shape {dataset.shape}, but there are {n_frames} frames. Expected one "
             "id a frame: correct or delete it."
         )
-    with damage_is_reported(candidate.path, f"'{name}'"):
-        values = text_rows(dataset)
+    values = text_rows(dataset)
     if values is None:
         notes.append(f"{candidate.path}: '{name}' ({dataset.dtype}) is not text and was not used; ids are made anew.")
-        return None
-    try:
-        np.char.decode(values, "utf-8")
-    except UnicodeDecodeError as error:
-        raise SpiError(f"{candidate.path}: '{name}' is not UTF-8 text ({error}). Correct or delete it.") from error
     return values
 
 
@@ -266,8 +254,7 @@ def _labels(candidate: Candidate, name: str, n_frames: int, notes: list[str]) ->
     if dataset.shape != (n_frames,) or dataset.dtype.kind not in "biuf":
         notes.append(f"{ignored}: its shape {dataset.shape}, dtype {dataset.dtype} are not a number a frame. {remedy}")
         return None
-    with damage_is_reported(candidate.path, f"'{name}'"):
-        values = dataset[()].astype(np.float64)
+    values = read_all(dataset).astype(np.float64)
     values[np.isnan(values)] = -1
     if not np.isin(values, (-1, 0, 1)).all():
         odd = values[~np.isin(values, (-1, 0, 1))][0]

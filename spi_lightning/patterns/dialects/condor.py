@@ -12,8 +12,8 @@ from spi_lightning.instrument import HC_EV_NM, Geometry
 from spi_lightning.patterns.dialects import Candidate
 from spi_lightning.patterns.dialects._cxi import common_centre, first_number, photon_energy, plausible
 from spi_lightning.patterns.dialects._dense import chosen_dataset, dense_segment
-from spi_lightning.patterns.hdf5 import damage_is_reported
 from spi_lightning.patterns.segment import DEFAULT_BAD_BITS, Segment
+from spi_lightning.patterns.storage import read_all
 
 NAME = "Condor CXI"
 PRIORITY = 30
@@ -66,8 +66,7 @@ def _centre(candidate: Candidate, notes: list[str]) -> tuple[float, float] | Non
     axes = [candidate.dataset_at(f"detector/c{axis}") for axis in "xy"]
     if any(axis is None or axis.dtype.kind not in "iuf" or axis.shape in (None, (0,)) for axis in axes):
         return None
-    with damage_is_reported(candidate.path, "'detector/cx' or 'detector/cy'"):
-        x, y = (np.atleast_1d(axis[()]).astype(np.float64).ravel() for axis in axes if axis is not None)
+    x, y = (np.atleast_1d(read_all(axis)).astype(np.float64).ravel() for axis in axes if axis is not None)
     if len(x) != len(y):
         return None
     return common_centre(candidate, "detector/{cx,cy}", np.stack([x, y], axis=1), notes)

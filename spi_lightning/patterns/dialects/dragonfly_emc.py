@@ -108,7 +108,8 @@ def add_photons(frame: np.ndarray, ones: np.ndarray, places: np.ndarray, counts:
     """Add a photon list to ``frame`` (``(n_pixels,)``, zeros): one photon at ``ones``, ``counts`` at ``places``.
 
     Raises:
-        SpiError: a pixel number is not on the detector, or the lists' lengths differ; names ``where``.
+        SpiError: a pixel number is not on the detector, a count is negative, or the lists' lengths differ; names
+            ``where``.
     """
     for listed in (ones, places):
         if listed.size and (listed.min() < 0 or listed.max() >= frame.size):
@@ -118,6 +119,8 @@ def add_photons(frame: np.ndarray, ones: np.ndarray, places: np.ndarray, counts:
             )
     if len(places) != len(counts):
         raise SpiError(f"{where} lists {len(places)} pixels but {len(counts)} counts. The file is damaged.")
+    if counts.size and counts.min() < 0:
+        raise SpiError(f"{where} lists a pixel with {counts.min()} photons. The file is damaged: make it again.")
     np.add.at(frame, ones, 1)
     np.add.at(frame, places, counts)
 

@@ -16,8 +16,10 @@ from spi_lightning.instrument import Geometry
 from spi_lightning.patterns.dialects import Candidate
 from spi_lightning.patterns.dialects._dragonfly import detector_for, detector_note
 from spi_lightning.patterns.dialects.dragonfly_emc import add_photons
-from spi_lightning.patterns.hdf5 import damage_is_reported, shared_dataset
+from spi_lightning.patterns.handles import shared_dataset
+from spi_lightning.patterns.hdf5 import damage_is_reported
 from spi_lightning.patterns.segment import Segment
+from spi_lightning.patterns.storage import read_all
 
 NAME = "Dragonfly photons"
 PRIORITY = 75
@@ -90,5 +92,4 @@ def _num_pix(candidate: Candidate) -> int:
     dataset = candidate.dataset_at("num_pix")
     if dataset is None or dataset.size != 1 or dataset.dtype.kind not in "iu":
         raise SpiError(f"{candidate.path} does not say how many pixels there are: 'num_pix' (one integer) is missing.")
-    with damage_is_reported(candidate.path, "'num_pix'"):
-        return int(np.ravel(dataset[()])[0])
+    return int(np.ravel(read_all(dataset))[0])

@@ -13,8 +13,8 @@ from spi_lightning.errors import SpiError
 from spi_lightning.patterns.dialects import Candidate
 from spi_lightning.patterns.dialects._cxi import cxi_geometry, joined_ids, strings
 from spi_lightning.patterns.dialects._dense import check_frames, chosen_dataset, dense_segment, first_dataset
-from spi_lightning.patterns.hdf5 import damage_is_reported
 from spi_lightning.patterns.segment import Segment
+from spi_lightning.patterns.storage import read_all
 
 NAME = "European XFEL CXI"
 PRIORITY = 20
@@ -62,6 +62,5 @@ def _train_and_pulse(candidate: Candidate, n_frames: int) -> np.ndarray:
                 f"{candidate.path}: '{name}' is {found}, but there are {n_frames} frames: one integer a frame was "
                 "expected. Make the file again with extra-data's write_virtual_cxi."
             )
-        with damage_is_reported(candidate.path, f"'{name}'"):
-            numbers.append(dataset[()])
+        numbers.append(read_all(dataset))
     return joined_ids(*numbers)

@@ -12,7 +12,7 @@ import h5py
 
 from spi_lightning.patterns.dialects import Candidate
 from spi_lightning.patterns.dialects._cxi import cxi_geometry
-from spi_lightning.patterns.dialects._dense import dense_segment, first_dataset
+from spi_lightning.patterns.dialects._dense import dense_segment, first_dataset, is_stack
 from spi_lightning.patterns.segment import Segment
 
 NAME = "CXI images"
@@ -22,9 +22,11 @@ _ENTRY, _IMAGE = re.compile(r"entry_\d+"), re.compile(r"image_(\d+)")
 
 
 def probe(candidate: Candidate) -> bool:
-    """Whether there is an ``image_K`` with data, to which the dataset that the user named belongs."""
+    """Whether there is an ``image_K`` with a stack, or with the dataset that the user named."""
     groups = _groups(candidate)
-    return bool(groups) and (candidate.dataset is None or bool(_chosen(candidate, groups)))
+    if candidate.dataset is None:
+        return any(map(is_stack, groups.values()))
+    return bool(_chosen(candidate, groups))
 
 
 def segments(candidate: Candidate) -> list[Segment]:
@@ -52,6 +54,7 @@ def segments(candidate: Candidate) -> list[Segment]:
                 dataset,
                 dialect=NAME,
                 beside=group,
+                # Of all groups, also empty ones, so that ids do not depend on what lies in the others.
                 id_prefix=f"{stem}:{name}" if len(groups) > 1 else stem,
                 geometry=geometry,
                 mask=first_dataset(candidate, [f"{place}/mask" for place in places]),
@@ -62,7 +65,7 @@ def segments(candidate: Candidate) -> list[Segment]:
 
 
 def _groups(candidate: Candidate) -> dict[str, h5py.Dataset]:
-    """Path of each ``image_K`` that has data, in the order of entry and K, with its data."""
+    """Path of each ``image_K`` that has data, in the order of entry and K, with its data, of whatever kind."""
     found = []
     for entry in filter(_ENTRY.fullmatch, candidate.names("/")):
         for image in candidate.names(entry):
@@ -70,15 +73,15 @@ def _groups(candidate: Candidate) -> dict[str, h5py.Dataset]:
             dataset = candidate.dataset_at(f"{entry}/{image}/data") if number else None
             if number and dataset is not None:
                 found.append((entry, int(number[1]), f"{entry}/{image}", dataset))
-    groups = {path: dataset for _, _, path, dataset in sorted(found, key=lambda f: f[:2])}
-    # A selection can leave a group without frames; it is an error only where there are no frames at all.
-    return {path: data for path, data in groups.items() if data.size != 0} or groups
+    return {path: dataset for _, _, path, dataset in sorted(found, key=lambda f: f[:2])}
 
 
 def _chosen(candidate: Candidate, groups: dict[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
-    """All groups, or the one to which the dataset that the user named belongs, with that dataset as its data."""
+    """All groups with frames, or the one to which the dataset that the user named belongs, with that as its data."""
     if candidate.dataset is None:
-        return groups
+        stacks = {path: data for path, data in groups.items() if is_stack(data)}
+        # A selection can leave a group without frames; it is an error only where there are no frames at all.
+        return {path: data for path, data in stacks.items() if data.size != 0} or stacks
     wanted = candidate.dataset_at(candidate.dataset)
     if wanted is None:  # a group was named
         return {path: data for path, data in groups.items() if path == candidate.dataset.strip("/")}

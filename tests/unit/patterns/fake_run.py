@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -23,9 +24,14 @@ class FakeRun:
         self.labels: np.ndarray | None = None
         self.notes = ["a note of the run"]
         self.most_at_once = 0
+        self.mask_bits: int | None = None
+        self.files: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def where(self, index: int) -> str:
+        return f"run7.cxi (/data), frame {index} (pattern {self.ids[index]})"
 
     def read(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
         self.most_at_once = max(self.most_at_once, len(indices))

@@ -6,7 +6,7 @@ import pytest
 
 from spi_lightning.errors import SpiError
 from spi_lightning.patterns import dialects, open_run
-from spi_lightning.patterns.hdf5 import close_files
+from spi_lightning.patterns.handles import close_files
 
 from . import foreign
 
@@ -65,6 +65,31 @@ def test_paper_group_without_frames_is_passed_over_unless_it_is_the_only_one(tmp
         open_run(foreign.paper_cxi(tmp_path / "b.cxi", {1: frames[:0]}))
 
 
+def test_ids_do_not_depend_on_what_lies_in_other_groups(tmp_path):
+    frames = foreign.photons(2)
+    ids = [
+        open_run(foreign.paper_cxi(tmp_path / folder / "a.cxi", {1: frames, 2: other})).ids[:2].tolist()
+        for folder, other in {"": frames, "empty": frames[:0]}.items()
+        if (tmp_path / folder).mkdir(exist_ok=True) is None
+    ]
+    assert ids == [["a:image_1:0", "a:image_1:1"]] * 2
+
+
+def test_an_image_group_without_a_stack_does_not_hide_the_frames(tmp_path):
+    frames = foreign.photons()
+    path = tmp_path / "a.cxi"
+    with h5py.File(path, "w") as file:
+        file["entry_1/image_1/data"] = frames.mean(axis=0)
+        file["entry_1/data_1/data"] = frames
+    check_frames(open_run(path), frames)
+    with h5py.File(tmp_path / "b.cxi", "w") as file:
+        file["entry_1/image_1/data"] = frames.mean(axis=0)
+        file["entry_1/image_2/data"] = frames
+    check_frames(open_run(tmp_path / "b.cxi"), frames)
+    with pytest.raises(SpiError, match="a stack of patterns"):
+        open_run(path, dataset="entry_1/image_1/data")
+
+
 def test_data_behind_a_soft_link_in_the_image_group(tmp_path):
     frames = foreign.photons()
     path = tmp_path / "a.cxi"
@@ -79,57 +104,6 @@ def test_data_behind_a_soft_link_in_the_image_group(tmp_path):
     check_frames(run, frames)
     assert run.labels.tolist() == [1] * 6
     assert run.geometry.distance == 0.25
-
-
-# --- extra-data --------------------------------------------------------------------------------------------------
-
-
-def test_extra_data_assembled(tmp_path):
-    frames = foreign.photons(4, dtype=np.float32)
-    trains, pulses = np.array([10001, 10001, 10002, 10002]), np.array([0, 8, 0, 8], np.uint64)
-    masks = np.zeros(frames.shape, np.uint32)
-    masks[1, 0, 0] = 1 << 17  # a calibration flag of one memory cell
-    masks[2, 3, 3] = 2
-    masks[3] = 0xFFFFFFFF  # a missing frame
-    run = open_run(foreign.extra_data_cxi(tmp_path / "a.cxi", frames, trains, pulses, masks))
-    check_frames(run, frames)
-    assert run.segments[0].dialect == "European XFEL CXI"
-    assert run.ids.tolist() == ["10001:0", "10001:8", "10002:0", "10002:8"]
-    assert not run.mask[0, 0]
-    assert run.mask.sum() in (frames[0].size - 1, frames[0].size - 2)
-    assert run.mask[3, 3]  # 0x2 belongs to the frame
-    assert any("1 of 4 frames are masked entirely" in note for note in run.notes)
-    assert not open_run(tmp_path / "a.cxi", mask_bits=2).mask[3, 3]
-
-
-def test_extra_data_ids_from_numbers_where_the_text_is_missing(tmp_path):
-    frames = foreign.photons(3)
-    path = foreign.extra_data_cxi(tmp_path / "a.cxi", frames, np.array([5, 5, 6]), np.array([1, 2, 1]))
-    with h5py.File(path, "a") as file:
-        del file["entry_1/experiment_identifier"]
-    assert open_run(path).ids.tolist() == ["5:1", "5:2", "6:1"]
-    with h5py.File(path, "a") as file:
-        del file["entry_1/trainId"]
-        file["entry_1/trainId"] = np.arange(2)
-    with pytest.raises(SpiError, match="there are 3 frames"):
-        open_run(path)
-
-
-def test_one_module_is_an_image_and_several_need_a_geometry(tmp_path):
-    frames = foreign.photons(3)
-    numbers = (np.arange(3), np.arange(3))
-    run = open_run(foreign.extra_data_cxi(tmp_path / "one.cxi", frames[:, None], *numbers, masks=frames[:, None] * 0))
-    check_frames(run, frames)
-    modules = np.repeat(frames[:, None], 16, axis=1)
-    with pytest.raises(SpiError, match="extra-geom"):
-        open_run(foreign.extra_data_cxi(tmp_path / "many.cxi", modules, *numbers))
-
-
-def test_virtual_source_that_is_missing_is_not_read_as_zeros(tmp_path):
-    path = foreign.extra_data_cxi(tmp_path / "a.cxi", foreign.photons(3), np.arange(3), np.arange(3))
-    (tmp_path / "a-source.h5").unlink()
-    with pytest.raises(SpiError, match=r"1 of the 1 files .* missing, for instance a-source\.h5"):
-        open_run(path)
 
 
 # --- psocake, Condor, photonConverter, panels --------------------------------------------------------------------
@@ -212,78 +186,6 @@ def test_any_other_cxi(tmp_path):
     with pytest.raises(SpiError, match=r"several stacks(.|\n)*entry_1/data_2/data"):
         open_run(path)
     check_frames(open_run(path, dataset="entry_1/data_2/data"), frames)
-
-
-# --- Dragonfly ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("slow_x", [False, True])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_dragonfly_photons(tmp_path, slow_x, dtype):
-    frames = foreign.photons(dtype=np.int32)
-    flags = np.zeros((8, 10))
-    flags[0, 0], flags[7, 9] = 2, 1
-    detector = foreign.dragonfly_detector(tmp_path / "det.h5", mask=flags, slow_x=slow_x, dtype=dtype)
-    for path in (
-        foreign.emc(tmp_path / "a.emc", frames),
-        foreign.emc(tmp_path / "a.photons", frames),
-        foreign.dense_emc(tmp_path / "b.emc", frames, 1),
-        foreign.dense_emc(tmp_path / "c.emc", frames, 2),
-        foreign.dragonfly_photons(tmp_path / "d.h5", frames),
-    ):
-        run = open_run(path, detector=detector)
-        check_frames(run, frames)
-        np.testing.assert_array_equal(run.read([5, 0, 5]), frames[[5, 0, 5]])
-        assert run.shape == (8, 10)
-        assert run.geometry.centre == pytest.approx((4.25, 3.5), abs=2e-2 if dtype == np.float32 else 1e-6)
-        np.testing.assert_array_equal(run.mask, flags < 2)
-        assert any("2000 pixels" in note or dtype == np.float32 for note in run.notes)
-
-
-def test_dragonfly_text_detector(tmp_path):
-    frames = foreign.photons()
-    path = foreign.emc(tmp_path / "a.emc", frames)
-    run = open_run(path, detector=foreign.dragonfly_detector_text(tmp_path / "det.dat"))
-    check_frames(run, frames)
-    assert run.geometry.centre == pytest.approx((4.25, 3.5), abs=1e-3)
-
-
-def test_dragonfly_detector_is_needed_and_must_fit(tmp_path):
-    path = foreign.emc(tmp_path / "a.emc", foreign.photons())
-    lists = foreign.dragonfly_photons(tmp_path / "a.h5", foreign.photons())
-    for photons in (path, lists):
-        with pytest.raises(SpiError, match=r"data.detector=FILE"):
-            open_run(photons)
-        with pytest.raises(SpiError, match=r"describes 90 pixels.*80"):
-            open_run(photons, detector=foreign.dragonfly_detector(tmp_path / "other.h5", shape=(9, 10)))
-    with pytest.raises(SpiError, match="does not exist"):
-        open_run(path, detector=tmp_path / "nothing.h5")
-    with pytest.raises(SpiError, match="not Dragonfly's detector file"):
-        open_run(path, detector=lists)
-    with pytest.raises(SpiError, match="neither HDF5 nor its text form"):
-        open_run(path, detector=path)
-
-
-def test_dragonfly_detector_must_be_one_rectangle(tmp_path):
-    path = foreign.emc(tmp_path / "a.emc", foreign.photons())
-    detector = foreign.dragonfly_detector(tmp_path / "det.h5")
-    with h5py.File(detector, "a") as file:
-        order = np.random.default_rng(0).permutation(80)
-        for name in ("qx", "qy", "qz"):
-            file[name][...] = file[name][()][order]
-    with pytest.raises(SpiError, match="full rectangle"):
-        open_run(path, detector=detector)
-
-
-def test_dragonfly_photons_off_the_detector(tmp_path):
-    path = foreign.emc(tmp_path / "a.emc", foreign.photons(2))
-    raw = bytearray(path.read_bytes())
-    raw[1024 + 2 * 8 : 1024 + 2 * 8 + 4] = np.array(80, "<i4").tobytes()
-    path.write_bytes(raw)
-    run = open_run(path, detector=foreign.dragonfly_detector(tmp_path / "det.h5"))
-    run.read([1])
-    with pytest.raises(SpiError, match=r"frame 0 has photons in pixels .* to 80"):
-        run.read([0])
 
 
 # --- plain HDF5 --------------------------------------------------------------------------------------------------

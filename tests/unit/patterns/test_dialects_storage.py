@@ -54,6 +54,17 @@ def test_raw_storage_out_of_the_folder_is_refused(tmp_path):
         open_run(tmp_path / "data" / "a.h5")
 
 
+def test_links_of_a_run_file_that_is_itself_a_symbolic_link(tmp_path):
+    frames = foreign.photons()
+    (tmp_path / "store").mkdir()
+    with h5py.File(tmp_path / "store" / "frames.h5", "w") as file:
+        file["data"] = frames
+    with h5py.File(tmp_path / "store" / "a.cxi", "w") as file:
+        file["entry_1/image_1/data"] = h5py.ExternalLink("frames.h5", "data")
+    (tmp_path / "a.cxi").symlink_to(tmp_path / "store" / "a.cxi")
+    np.testing.assert_array_equal(open_run(tmp_path / "a.cxi").read(range(6)), frames)
+
+
 def test_links_in_circles(tmp_path):
     with h5py.File(tmp_path / "a.cxi", "w") as file:
         file["entry_1/image_1/data"] = h5py.SoftLink("/entry_1/image_1/other")
@@ -80,15 +91,31 @@ def test_missing_filter_is_named(tmp_path):
 
 @pytest.mark.parametrize("chunks", [None, (1, 8, 10), (2, 4, 10)])
 def test_frames_that_were_never_written(tmp_path, chunks):
-    for filled, name in {0: "none", 2: "some", 4: "most", 6: "all"}.items():
+    for filled, name in {0: "none", 2: "some", 6: "all"}.items():
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             data = file.create_dataset("data", (6, 8, 10), "u1", chunks=chunks)
+            file["ids"], file["labels"] = [f"a{i}" for i in range(6)], np.arange(6) % 2
             if filled:
                 data[:filled] = 1
     with pytest.raises(SpiError, match="only 0% of them were ever written"):
         open_run(tmp_path / "none.h5")
-    if chunks:  # contiguous storage is there as a whole
-        with pytest.raises(SpiError, match="only 33% of them were ever written"):
-            open_run(tmp_path / "some.h5")
-        assert any("33.3% of the frames were never written" in note for note in open_run(tmp_path / "most.h5").notes)
-    assert not any("written" in note for note in open_run(tmp_path / "all.h5").notes)
+    run = open_run(tmp_path / "some.h5")
+    assert len(run) == (2 if chunks else 6)  # contiguous storage is there as a whole
+    assert len(run.ids) == len(run.labels) == len(run)
+    assert any("6 frames, but the program that wrote it broke off: the 2 that" in n for n in run.notes) == bool(chunks)
+    whole = open_run(tmp_path / "all.h5")
+    assert len(whole) == 6
+    assert not any("written" in note for note in whole.notes)
+
+
+def test_holes_between_frames(tmp_path):
+    for name, rows in {"many": [0, 5], "few": [0, 1, 3, 5]}.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            data = file.create_dataset("data", (6, 8, 10), "u1", chunks=(1, 8, 10))
+            for row in rows:
+                data[row] = 1
+    with pytest.raises(SpiError, match="only 33% of them were ever written"):
+        open_run(tmp_path / "many.h5")
+    run = open_run(tmp_path / "few.h5")
+    assert len(run) == 6
+    assert any("33.3% of the frames were never written" in note for note in run.notes)

@@ -15,7 +15,7 @@ from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns import open_run
 from spi_lightning.patterns.export_cxi import smallest_unsigned, write_cxi
-from spi_lightning.patterns.hdf5 import close_files
+from spi_lightning.patterns.handles import close_files
 
 from . import foreign
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from spi_lightning.errors import SpiError
 from spi_lightning.patterns import open_run
-from spi_lightning.patterns.hdf5 import close_files
+from spi_lightning.patterns.handles import close_files
+from spi_lightning.patterns.prepare import prepare
 
 from . import foreign
 
@@ -54,6 +55,9 @@ def read_everything(path: Path, detector: Path | None = None) -> bool:
         for first, block in run.blocks(3):
             assert block.shape[1:] == run.shape
             assert first + len(block) <= len(run)
+        prepared = prepare(run)
+        for _, block in prepared.blocks(3):
+            assert block.dtype.kind == "u"
     except SpiError as error:
         if path.name not in str(error) and "det.h5" not in str(error):
             raise AssertionError(f"The message names no file: {error}") from error

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spi_lightning.errors import SpiError
 from spi_lightning.patterns import label_files
-from spi_lightning.patterns.labels import read_labels, write_labels_csv
+from spi_lightning.patterns.labels import read_labels
 
 IDS = np.array([f"run{r}:{i}" for r in (7, 12) for i in range(5)])
 SINGLES = [0, 3, 7]  # run7:0, run7:3, run12:2
@@ -161,6 +161,14 @@ class TestHdf5:
         ("3\n7\n3\n7\n0\n", "auto", "2 patterns are listed more than once.*'3', '7'"),
         ("run7:0,1\nrun7:0,0\n", "auto", "1 patterns have contradictory labels.*'run7:0'"),
         ("0\n3\n99\n-1\n", "auto", "2 of 4 indices are out of range.*'99', '-1'.*0 to 9"),
+        ("3\n3\n3\n", "auto", "1 patterns are listed more than once.*'3'"),
+        ("run7:0,1\nrun7:0,0\nrun7:0,1\n", "auto", "1 patterns have contradictory labels"),
+        (
+            "pattern_no,is_hit\nrun7:0,1\n",
+            "auto",
+            "If the first line is a header.*pattern_id.*single_hit",
+        ),
+        ("pattern_no,is_hit\nrun7:0,1\n", "classes", "1 of 2 labels are none.*If the first line is a header.*label"),
         ("4\n10\n", "auto", "Does the list count from 1"),
         ("run7:0\nrun8:1\nrun7:9\n", "auto", "2 of 3 patterns.*'run8:1', 'run7:9'.*run7:0.*run12:4"),
         ("8 0\n7 9\n", "singles", "2 of 2 patterns.*'8:0', '7:9'"),
@@ -199,6 +207,22 @@ def test_whole_numbers_that_are_ids_and_indices_need_a_header(tmp_path: Path):
     np.testing.assert_array_equal(read_labels(path, np.array(["0", "1", "2", "3"])), [0, 1, 0, 1])
     path.write_text("30\n10\n")  # no index reaches so far
     np.testing.assert_array_equal(read_labels(path, np.array(["30", "10", "20"])), [1, 1, 0])
+
+
+def test_runs_and_indices_of_0_and_1_are_not_taken_for_labels(tmp_path: Path):
+    path = tmp_path / "pairs.txt"
+    for text in ("7 0\n12 1\n", "7 0\n7 1\n", "[[7, 1], [12, 0]]"):
+        path.write_text(text)
+        with pytest.raises(SpiError, match=r"run and index.*labels.kind=classes or data.prepare.labels.kind=singles"):
+            read_labels(path, IDS)
+    path.write_text("7 0\n12 1\n")
+    assert np.flatnonzero(read_labels(path, IDS, kind="singles")).tolist() == [0, 6]
+    path.write_text("run,index\n7,0\n12,1\n")
+    assert np.flatnonzero(read_labels(path, IDS)).tolist() == [0, 6]
+    path.write_text("run7:0 1\nrun12:1 0\n")  # ids leave no doubt
+    assert read_labels(path, IDS).tolist() == [1, -1, -1, -1, -1, -1, 0, -1, -1, -1]
+    path.write_text("index single\n7 0\n8 1\n")
+    assert read_labels(path, IDS).tolist() == [-1] * 7 + [0, 1, -1]
 
 
 def test_labels_of_two_patterns_may_be_a_list_as_well(tmp_path: Path):
@@ -242,21 +266,6 @@ def test_files_that_are_no_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         read_labels(path, IDS)
 
 
-NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).map(lambda s: s.strip() or "x")
-
-
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(names=st.lists(NAMES, min_size=1, max_size=12, unique=True), data=st.data())
-def test_what_is_written_is_read_back(tmp_path: Path, names: list[str], data: st.DataObject):
-    labels = np.array(
-        data.draw(st.lists(st.sampled_from([-1, 0, 1]), min_size=len(names), max_size=len(names))), np.int8
-    )
-    path = tmp_path / "labels.csv"
-    write_labels_csv(path, names, labels)
-    np.testing.assert_array_equal(read_labels(path, np.array(names)), labels)
-    assert [p.name for p in tmp_path.iterdir()] == ["labels.csv"]
-
-
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.one_of(
@@ -280,42 +289,6 @@ def test_any_content_is_read_or_refused_in_words(tmp_path: Path, content: bytes,
         assert set(labels.tolist()) <= {-1, 0, 1}
         return
     assert str(path) in message
-
-
-def test_writing_refuses_what_cannot_be_read_back(tmp_path: Path):
-    path = tmp_path / "labels.csv"
-    with pytest.raises(SpiError, match="2 ids"):
-        write_labels_csv(path, ["a", "b"], np.array([1]))
-    with pytest.raises(SpiError, match="-1, 0 or 1"):
-        write_labels_csv(path, ["a"], np.array([2]))
-    for name in ("a\nb", " a", "", "\udcff"):
-        with pytest.raises(SpiError, match="rename"):
-            write_labels_csv(path, [name], np.array([1]))
-    with pytest.raises(SpiError, match=r"labels.csv cannot be written"):
-        write_labels_csv(tmp_path / "nowhere" / "labels.csv", ["a"], np.array([1]))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "labels.csv"
-    write_labels_csv(path, ["a"], np.array([1]))
-
-    def full_disk(source: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", full_disk)
-    with pytest.raises(SpiError, match="No space left"):
-        write_labels_csv(path, ["a"], np.array([0]))
-    assert path.read_text() == "id,label\na,1\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["labels.csv"]
-
-
-def test_a_folder_is_not_overwritten(tmp_path: Path):
-    path = tmp_path / "labels.csv"
-    path.mkdir()
-    with pytest.raises(SpiError, match="cannot be written"):
-        write_labels_csv(path, ["a"], np.array([1]))
-    assert [p.name for p in tmp_path.iterdir()] == ["labels.csv"]
 
 
 def test_the_labels_of_the_real_file(shared_data: Path):

@@ -10,7 +10,8 @@ import pytest
 
 from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
-from spi_lightning.patterns import open_run, prepared
+from spi_lightning.patterns import frames as frames_module
+from spi_lightning.patterns import open_run
 from spi_lightning.patterns.prepare import prepare
 from spi_lightning.patterns.settings import (
     BackgroundSettings,
@@ -45,14 +46,8 @@ def test_photons_stay_what_they_are_in_every_dtype(dtype: type):
     np.testing.assert_array_equal(result.ids, run.ids)
 
 
-def test_bool_frames_are_photons():
-    frames = photons() > 0
-    result = prepare(FakeRun(frames), PrepareSettings(crop=CropSettings(binning=2)))
-    assert result.read([0]).sum() == frames[0].sum()
-
-
 def test_reading_in_any_order_and_in_blocks(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(prepared, "BLOCK_BYTES", 3 * 24 * 30 * 2)
+    monkeypatch.setattr(frames_module, "BLOCK_BYTES", 3 * 24 * 30 * 2)
     run = FakeRun(photons())
     result = prepare(run, PrepareSettings(crop=CropSettings((10, 12))))
     everything = result.read(np.arange(20))
@@ -82,9 +77,12 @@ def test_adu_become_photons_with_a_given_or_a_found_gain():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda f: f.__setitem__((4, 2, 3), -1), r"run7:4 has -1 in a good pixel.*photons.mode=.*mask_file"),
-        (lambda f: f.__setitem__((5, 2, 3), 0.25), r"run7:5 has a pixel of 0.25.*photons.mode=histogram"),
-        (lambda f: f.__setitem__((6, 2, 3), 1e12), r"run7:6 has a pixel of 1e\+12 photons"),
+        (
+            lambda f: f.__setitem__((4, 2, 3), -1),
+            r"run7.cxi \(/data\), frame 4 \(pattern run7:4\) has -1 in a good pixel.*photons.mode=.*mask_file",
+        ),
+        (lambda f: f.__setitem__((5, 2, 3), 0.25), r"run7:5\) has a pixel of 0.25.*photons.mode=histogram"),
+        (lambda f: f.__setitem__((6, 2, 3), 1e12), r"run7:6\) has a pixel of 1e\+12 photons"),
     ],
 )
 def test_what_is_no_photon_count_is_refused(change: object, expected: str):
@@ -99,9 +97,11 @@ def test_what_is_no_photon_count_is_refused(change: object, expected: str):
 
 
 def test_numerical_errors_name_the_patterns():
-    with pytest.raises(SpiError, match=r"Patterns 'run7:0' to 'run7:19'.*photons.gain="):
+    with pytest.raises(
+        SpiError, match=r"run7.cxi \(/data\), frame 0 \(pattern run7:0\), to .*run7:19\).*photons.gain="
+    ):
         prepare(FakeRun(photons().astype(np.float32)), PrepareSettings(photons=PhotonSettings("histogram")))
-    with pytest.raises(SpiError, match=r"'run7:0' to 'run7:4'.*5 frames are too few"):
+    with pytest.raises(SpiError, match=r"run7:0.* to .*run7:4.*5 frames are too few"):
         prepare(FakeRun(photons(5)), PrepareSettings(background=BackgroundSettings("level")))
 
 
@@ -122,17 +122,48 @@ def test_pixels_that_are_not_finite_are_masked_and_broken_frames_do_not_mask_all
     np.testing.assert_array_equal(result.read([3])[0], np.where(expected, np.nan_to_num(frames[3]), 0))
 
 
-def test_what_turns_up_while_reading_is_zero_and_said():
+@pytest.mark.parametrize("photons_mode", [PhotonSettings(), PhotonSettings("gain", 1.0)])
+def test_what_is_not_finite_and_was_not_looked_at_is_refused(photons_mode: PhotonSettings):
     frames = photons().astype(np.float32)
     frames[3, 5, 6:8] = np.nan
-    result = prepare(FakeRun(frames), PrepareSettings(sample_frames=2))
+    frames[4] = np.inf
+    result = prepare(FakeRun(frames), PrepareSettings(photons=photons_mode, sample_frames=2))
     assert result.mask.all()
-    assert result.notes == ["a note of the run"]
-    read = result.read(range(20))
-    np.testing.assert_array_equal(read, np.nan_to_num(frames))
-    assert result.non_finite == 2
-    assert "2 good pixels" in result.notes[-1]
-    assert "sample_frames=null" in result.notes[-1]
+    np.testing.assert_array_equal(result.read([0, 2, 19]), frames[[0, 2, 19]])
+    with pytest.raises(SpiError, match=r"run7:3\) has 2 good pixels that are not finite \(nan\).*sample_frames=null"):
+        result.read([2, 3])
+    with pytest.raises(SpiError, match=r"run7:4\) has 720 good pixels that are not finite \(inf\)"):
+        list(result.blocks(start=4))
+    cropped = prepare(
+        FakeRun(frames[:4]), PrepareSettings(photons=photons_mode, crop=CropSettings((8, 8)), sample_frames=1)
+    )
+    np.testing.assert_array_equal(cropped.read([3])[0], frames[3, 8:16, 11:19])  # they are not in the crop
+    everything = prepare(FakeRun(frames), PrepareSettings(photons=photons_mode, sample_frames=None))
+    assert not everything.mask[5, 6:8].any()
+    np.testing.assert_array_equal(
+        everything.read(range(20))[[3, 4, 5]], np.where(everything.mask, frames, 0)[[3, 3, 5]] * [[[1]], [[0]], [[1]]]
+    )
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("mode", ["none", "histogram"])
+def test_frames_most_of_which_are_not_finite_are_no_patterns(every: int, mode: str):
+    frames = photons().astype(np.float32)
+    frames[::every] = np.nan
+    settings = PrepareSettings(photons=PhotonSettings(mode))
+    with pytest.raises(
+        SpiError, match=rf"{20 // every} of the 20 frames .* run7.cxi \(/data\), frame 0 .*data.dataset="
+    ):
+        prepare(FakeRun(frames), settings)
+
+
+def test_a_broken_frame_is_zero_whatever_the_offset():
+    frames = photons().astype(np.float32)
+    frames[4, 1:] = np.nan
+    result = prepare(FakeRun(frames), PrepareSettings(photons=PhotonSettings("gain", 1.0, offset=-3.0)))
+    assert result.mask.all()
+    assert result.read([4]).sum() == 0
+    assert result.read([5]).sum() == frames[5].sum() + 3 * 720
 
 
 def test_mask_file_and_file_mask_are_joined(tmp_path: Path):
@@ -178,7 +209,7 @@ def test_frames_that_were_not_looked_at_do_not_overflow():
     wide = frames.astype(np.int32)
     wide[7, 2, 2] = 70_000
     late = prepare(FakeRun(wide), one)
-    with pytest.raises(SpiError, match=r"run7:7 has 70000 photons.*uint16.*sample_frames=null"):
+    with pytest.raises(SpiError, match=r"run7:7\) has 70000 photons.*uint16.*sample_frames=null"):
         late.read([6, 7])
     assert prepare(FakeRun(wide), PrepareSettings(sample_frames=None)).read([7]).max() == 70_000
     wide[0, 2, 2] = 5000  # where bright pixels were seen, brighter ones are made room for

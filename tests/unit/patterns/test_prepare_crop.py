@@ -146,6 +146,14 @@ def test_a_half_plane_is_turned_to_the_edge_that_the_beam_is_on():
     assert window.outside(GOOD.shape) > 0
 
 
+@pytest.mark.parametrize("centre", [(6.0, 9.0), (53.0, 9.0), (20.0, 5.0), (30.0, 34.0)])
+@pytest.mark.parametrize("shape", [(18, 21), (60, 20), (20, 60)])
+def test_a_full_plane_is_not_turned_however_near_the_beam_is_to_an_edge(centre: tuple[float, float], shape):
+    window, notes = choose_window(GOOD, centre, CropSettings(shape, "half"))
+    assert (window.rows, window.columns) == shape
+    assert not any("other way" in note for note in notes)
+
+
 def test_reaching_out_is_said_and_nothing_left_is_refused():
     _, notes = choose_window(GOOD, (30.0, 2.0), CropSettings((20, 20), "full"))
     assert notes == ["The crop reaches out of the detector: 140 of its 400 pixels are padding, which is masked."]

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from spi_lightning.errors import SpiError
+from spi_lightning.patterns import open_run
 from spi_lightning.patterns.masks import read_mask
+from spi_lightning.patterns.prepare import prepare
+from spi_lightning.patterns.settings import PrepareSettings
 
 SHAPE = (4, 6)
 GOOD = np.random.default_rng(0).random(SHAPE) > 0.3
@@ -62,6 +65,34 @@ def test_arrays_that_are_no_masks(tmp_path: Path):
         np.save(path, values)
         with pytest.raises(SpiError, match=f"m.npy.*{expected}"):
             read_mask(str(path), SHAPE)
+
+
+def test_a_zip_that_is_called_npy(tmp_path: Path):
+    with open(tmp_path / "m.npy", "wb") as file:
+        np.savez(file, mask=np.zeros(SHAPE))
+    with pytest.raises(SpiError, match=r"m.npy cannot be read as an array"):
+        read_mask(f"{tmp_path}/m.npy", SHAPE)
+
+
+def test_the_user_s_bits_hold_for_mask_files_too(tmp_path: Path):
+    np.save(tmp_path / "m.npy", np.where(GOOD, 0x1, 0x1000))
+    np.testing.assert_array_equal(read_mask(f"{tmp_path}/m.npy", SHAPE), ~GOOD)
+    np.testing.assert_array_equal(read_mask(f"{tmp_path}/m.npy", SHAPE, "cxi", 0x1000), GOOD)
+    np.testing.assert_array_equal(read_mask(f"{tmp_path}/m.npy", SHAPE, "good", 0x1000), np.ones(SHAPE, bool))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = np.ones((3, *SHAPE), np.uint8)
+    run = open_run(tmp_path / "a.h5", mask_bits=0x1000)
+    np.testing.assert_array_equal(prepare(run, PrepareSettings(mask_file=f"{tmp_path}/m.npy")).mask, GOOD)
+
+
+def test_a_mask_of_good_pixels_in_the_file_itself_can_be_used_as_the_error_says(tmp_path: Path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["data"], file["mask"] = np.ones((3, *SHAPE), np.uint8), np.ones(SHAPE, np.uint8)
+    with pytest.raises(SpiError, match=r"data.mask_bits=0 data.prepare.mask_file=.*a.h5:/MASK .*mask_kind=good"):
+        open_run(path)
+    run = open_run(path, mask_bits=0)
+    assert prepare(run, PrepareSettings(mask_file=f"{path}:/mask", mask_kind="good")).mask.all()
 
 
 def test_pickled_arrays_are_not_opened(tmp_path: Path):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pydantic
 import pytest
 
+from spi_lightning.config.compose import composed
+from spi_lightning.config.schema import InspectConfig
 from spi_lightning.errors import SpiError
 from spi_lightning.patterns.settings import PrepareSettings
 
@@ -25,6 +28,13 @@ def test_a_config_becomes_settings():
     assert settings.sample_frames is None
     assert ADAPTER.validate_python({}) == PrepareSettings()
     assert ADAPTER.validate_python(dataclasses.asdict(settings)) == settings
+
+
+def test_the_config_that_is_shipped_says_what_the_settings_do():
+    """Where they differ, spi-inspect takes the defaults for a choice of the user's."""
+    conf = Path(__file__).resolve().parents[3] / "conf"
+    config = composed("inspect", conf, InspectConfig, ["data.path=any.cxi"])
+    assert config.data.prepare == PrepareSettings()
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spi_lightning.patterns import hdf5, open_run
-from spi_lightning.patterns.hdf5 import close_files
+from spi_lightning.patterns import frames as frames_module
+from spi_lightning.patterns import handles, open_run
+from spi_lightning.patterns.handles import close_files
 
 from . import foreign
 
@@ -102,6 +103,12 @@ def test_indices_that_are_none(three_files, indices):
         open_run(three_files[0]).read(indices)
 
 
+def test_blocks_are_bounded_in_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(frames_module, "BLOCK_BYTES", 3 * 8 * 10 * 2)
+    run = open_run(foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(8)}))
+    assert [len(block) for _, block in run.blocks()] == [3, 3, 2]
+
+
 def test_no_rows_is_no_error(three_files):
     assert open_run(three_files[0]).read([]).shape == (0, 8, 10)
 
@@ -149,7 +156,7 @@ def test_a_run_survives_pickle_without_its_ids_or_handles(three_files):
 
 
 def test_handles_are_few(tmp_path, monkeypatch):
-    monkeypatch.setattr(hdf5, "_MAX_HANDLES", 3)
+    monkeypatch.setattr(handles, "_MAX_HANDLES", 3)
     close_files()
     for i in range(6):
         foreign.paper_cxi(tmp_path / f"{i}.cxi", {1: foreign.photons(2, seed=i)})
@@ -158,9 +165,24 @@ def test_handles_are_few(tmp_path, monkeypatch):
     frames = np.concatenate([foreign.photons(2, seed=i) for i in range(6)])
     for i in order:
         np.testing.assert_array_equal(run.read([i])[0], frames[i])
-    assert len(hdf5._handles) == 3
+    assert len(handles._handles) == 3
     close_files()
-    assert len(hdf5._handles) == len(hdf5._datasets) == 0
+    assert len(handles._handles) == len(handles._datasets) == 0
+
+
+def test_chunks_of_many_frames_are_decoded_once(tmp_path):
+    for i in range(6):
+        with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+            file.create_dataset("data", data=foreign.photons(8), chunks=(8, 8, 10) if i else (1, 8, 10))
+    run = open_run(tmp_path / "*.h5")
+    for i in range(48):
+        run.read([i])
+    kept = [dataset for (key, _), dataset in handles._datasets.items() if key[1].startswith(str(tmp_path))]
+    caches = sorted(dataset.id.get_access_plist().get_chunk_cache()[1] for dataset in kept)
+    assert len(caches) == 5
+    assert caches[0] == 0  # frames that are chunks of their own need none
+    assert caches[1:] == [2**24] * 4  # no more, for each may fill
+    close_files()
 
 
 # --- fingerprint -------------------------------------------------------------------------------------------------

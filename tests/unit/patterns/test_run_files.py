@@ -8,6 +8,7 @@ import pytest
 
 from spi_lightning.errors import SpiError
 from spi_lightning.patterns import open_run
+from spi_lightning.patterns.export import export_cxi
 
 from . import foreign
 
@@ -19,6 +20,12 @@ def test_shapes_must_agree(tmp_path):
     foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2, (10, 8))})
     with pytest.raises(SpiError, match=r"b\.cxi .* \(10, 8\), .*a\.cxi .* \(8, 10\)"):
         open_run(tmp_path / "?.cxi")
+    with h5py.File(tmp_path / "a.cxi", "a") as file:
+        file["entry_1/image_2/data"] = foreign.photons(2, (10, 8))
+    with pytest.raises(SpiError, match=r"data.dataset=/entry_1/image_1/data or data.dataset=(\S+)\.$") as told:
+        open_run(tmp_path / "a.cxi")
+    chosen = str(told.value).rpartition("data.dataset=")[2].rstrip(".")
+    assert open_run(tmp_path / "a.cxi", dataset=chosen).shape == (10, 8)
 
 
 def test_masks_that_differ_are_intersected(tmp_path):
@@ -38,7 +45,9 @@ def test_silent_masks_are_pointed_out(tmp_path):
     foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(2)})
     run = open_run(tmp_path / "a.cxi")
     assert run.mask.all()
-    assert run.notes == ["The files have no mask: all pixels are taken as good. Give one with data.mask_file=FILE."]
+    assert run.notes == [
+        "The files have no mask: all pixels are taken as good. Give one with data.prepare.mask_file=FILE."
+    ]
     foreign.paper_cxi(tmp_path / "b.cxi", {1: foreign.photons(2)}, mask=foreign.half_mask())
     notes = open_run(tmp_path / "?.cxi").notes
     assert any("no mask in " in note and "a.cxi" in note for note in notes)
@@ -143,6 +152,30 @@ def test_paths_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.cxi")
     with pytest.raises(SpiError, match="not a regular file"):
         open_run(tmp_path / "pipe.cxi")
+
+
+def test_a_home_that_nobody_has():
+    with pytest.raises(SpiError, match=r"~nosuchuser/a\.cxi does not exist"):
+        open_run("~nosuchuser/a.cxi")
+
+
+def test_file_names_that_are_no_numbers_or_no_text(tmp_path):
+    foreign.paper_cxi(tmp_path / "²1.cxi", {1: foreign.photons(2)})
+    foreign.paper_cxi(tmp_path / "³1.cxi", {1: foreign.photons(2, seed=1)})
+    assert open_run(tmp_path / "*.cxi").ids.tolist() == ["²1:0", "²1:1", "³1:0", "³1:1"]
+    path = tmp_path / os.fsdecode(b"run\xff.cxi")
+    run = open_run(foreign.paper_cxi(path, {1: foreign.photons(2)}))
+    assert run.ids.tolist() == ["run\\xff:0", "run\\xff:1"]
+    assert len(run.fingerprint()) == 64
+    export_cxi(run, [1], tmp_path / "out.cxi", program="p", command="c")
+    assert open_run(tmp_path / "out.cxi").ids.tolist() == ["run\\xff:1"]
+
+
+@pytest.mark.parametrize("bits", [-1, 2**32, 2**70])
+def test_mask_bits_that_no_mask_has(tmp_path, bits):
+    foreign.paper_cxi(tmp_path / "a.cxi", {1: foreign.photons(2)}, mask=foreign.half_mask())
+    with pytest.raises(SpiError, match=r"data\.mask_bits is .*640"):
+        open_run(tmp_path / "a.cxi", mask_bits=bits)
 
 
 def test_a_damaged_row_is_named(tmp_path):
