@@ -26,7 +26,7 @@ def provenance() -> dict[str, Any]:
             continue
     return {
         "versions": versions,
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": os.cpu_count()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": current_commit(),
     }
@@ -40,6 +40,16 @@ def current_commit() -> str | None:
 def uncommitted_changes() -> str | None:
     """Difference of a development checkout to its commit; None where there is none, or no checkout."""
     return _git("diff", "HEAD") or None
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _git(*arguments: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spi_lightning.instrument import Geometry
-from spi_lightning.patterns.prepared import Frames
+from spi_lightning.patterns.frames import Frames
 from spi_lightning.patterns.run import Run
 from spi_lightning.progress import progress
 from spi_lightning.report.figures import contact_sheet, mean_and_psd, save

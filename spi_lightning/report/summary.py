@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spi_lightning.patterns.prepared import Frames
+from spi_lightning.patterns.frames import Frames
 
 
 @dataclass(frozen=True)
