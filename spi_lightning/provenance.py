@@ -24,9 +24,10 @@ def provenance() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    system = f"{platform.system()} {platform.machine()}"
     return {
         "versions": versions,
-        "machine": {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": os.cpu_count()},
+        "machine": {"system": system, "processor": _processor(), "cores": os.cpu_count()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": current_commit(),
     }
