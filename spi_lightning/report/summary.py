@@ -43,21 +43,21 @@ def count_statistics(patterns: Frames, advance: Callable[[int], None] = lambda n
         advance: told the number of patterns that have been read.
     """
     good = patterns.mask
-    sums = np.zeros(int(good.sum()))
+    places = np.flatnonzero(good)
+    sums = np.zeros(len(places))
     squares, zeros, not_finite, totals = 0.0, 0, 0, []
     lowest, highest = np.inf, -np.inf
     for _, frames in patterns.blocks(256):
-        values = frames[:, good].astype(np.float64)
-        finite = np.isfinite(values)
-        if not finite.all():
-            not_finite += int((~finite).sum())
-            values[~finite] = 0.0
-        sums += values.sum(0)
-        squares += float(np.square(values).sum())
-        zeros += int((values == 0).sum())
-        totals.append(values.sum(1))
-        if values.size:
-            lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
+        values = frames.reshape(len(frames), -1).take(places, axis=1)  # three times as fast as frames[:, good]
+        if values.dtype.kind == "f":
+            finite = np.isfinite(values)
+            not_finite += int(values.size - np.count_nonzero(finite))
+            values = np.where(finite, values, 0)
+        sums += values.sum(0, dtype=np.float64)
+        squares += float(np.einsum("ij,ij->", values, values, dtype=np.float64))
+        zeros += int(values.size - np.count_nonzero(values))
+        totals.append(values.sum(1, dtype=np.float64))
+        lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
         advance(len(frames))
     n, pixels = len(patterns), good.size
     mean = float(sums.sum()) / (n * pixels)
@@ -68,7 +68,7 @@ def count_statistics(patterns: Frames, advance: Callable[[int], None] = lambda n
         deviation=float(np.sqrt(max(0.0, squares / (n * pixels) - mean**2))),
         lowest=lowest,
         highest=highest,
-        zeros=zeros / max(1, n * int(good.sum())),
+        zeros=zeros / max(1, n * len(places)),
         not_finite=not_finite,
         totals=np.concatenate(totals),
         mean_pattern=mean_pattern,
