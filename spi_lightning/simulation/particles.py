@@ -63,7 +63,32 @@ class IcosahedralVirus:
 
 
 @dataclass(frozen=True)
-class Spheroid:
+class _Elongated:
+    """What spheroids and rods share: one axis is longer or shorter than the two others."""
+
+    diameter: Size
+    aspect: tuple[float, float]
+    density: float
+    roughness: float
+
+    def __post_init__(self) -> None:
+        low, high = self.aspect
+        require(0 < low <= high, "aspect", [low, high], "smallest and largest, above 0")
+        for name in ("density", "roughness"):
+            not_negative(name, getattr(self, name))
+
+    @property
+    def largest_stretch(self) -> float:
+        """Half the length of the largest, nm."""
+        return self.diameter.high / 2 * max(self.aspect[1], 1 / self.aspect[0])
+
+    def _draw_radius_and_aspect(self, rng: np.random.Generator) -> tuple[float, float]:
+        low, high = self.aspect
+        return draw_size(self.diameter, rng) / 2, low * (high / low) ** rng.random()
+
+
+@dataclass(frozen=True)
+class Spheroid(_Elongated):
     """A droplet, a salt grain, a lump: an ellipsoid of revolution, or a sphere where ``aspect`` is [1, 1].
 
     Attributes:
@@ -73,33 +98,18 @@ class Spheroid:
         roughness: standard deviation of the surface, nm.
     """
 
-    diameter: Size
-    aspect: tuple[float, float]
-    density: float
-    roughness: float
-
     shape: ClassVar[str] = "sphere"
-
-    def __post_init__(self) -> None:
-        _check_aspect(self.aspect)
-        for name in ("density", "roughness"):
-            not_negative(name, getattr(self, name))
-
-    @property
-    def largest_stretch(self) -> float:
-        """Half the length of the largest, nm."""
-        return self.diameter.high / 2 * max(self.aspect[1], 1 / self.aspect[0])
 
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
-        radius = draw_size(self.diameter, rng) / 2
-        across = _log_uniform(*self.aspect, rng) ** (-1 / 3)
+        radius, aspect = self._draw_radius_and_aspect(rng)
+        across = aspect ** (-1 / 3)
         stretch = radius * np.diag([across, across, across**-2])
         return Body(self.shape, stretch, ((1.0, self.density * _ball(radius)),), self.roughness, 2 * radius)
 
 
 @dataclass(frozen=True)
-class Rod:
+class Rod(_Elongated):
     """A rod-shaped virus or a fibre: a cylinder.
 
     Attributes:
@@ -109,27 +119,11 @@ class Rod:
         roughness: standard deviation of the surface, nm.
     """
 
-    diameter: Size
-    aspect: tuple[float, float]
-    density: float
-    roughness: float
-
     shape: ClassVar[str] = "cylinder"
-
-    def __post_init__(self) -> None:
-        _check_aspect(self.aspect)
-        for name in ("density", "roughness"):
-            not_negative(name, getattr(self, name))
-
-    @property
-    def largest_stretch(self) -> float:
-        """Half the length of the largest, nm."""
-        return self.diameter.high / 2 * max(self.aspect[1], 1 / self.aspect[0])
 
     def draw(self, rng: np.random.Generator) -> Body:
         """Draw one."""
-        radius = draw_size(self.diameter, rng) / 2
-        aspect = _log_uniform(*self.aspect, rng)
+        radius, aspect = self._draw_radius_and_aspect(rng)
         across = radius * (2 / (3 * aspect)) ** (1 / 3)  # 2π across² · (aspect · across) = 4π/3 · radius³
         stretch = np.diag([across, across, across * aspect])
         return Body(self.shape, stretch, ((1.0, self.density * _ball(radius)),), self.roughness, 2 * radius)
@@ -196,11 +190,6 @@ def draw_size(size: Size, rng: np.random.Generator) -> float:
     )
 
 
-def _check_aspect(aspect: tuple[float, float]) -> None:
-    low, high = aspect
-    require(0 < low <= high, "aspect", list(aspect), "smallest and largest, above 0")
-
-
 def _deformation(spread: float, rng: np.random.Generator) -> np.ndarray:
     """A stretch along three random axes that keeps the volume, ``(3, 3)``."""
     stretch = np.exp(spread * rng.standard_normal(3))
@@ -210,7 +199,3 @@ def _deformation(spread: float, rng: np.random.Generator) -> np.ndarray:
 
 def _ball(radius: float) -> float:
     return 4 * math.pi / 3 * radius**3
-
-
-def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    return low * (high / low) ** rng.random()
