@@ -1,0 +1,1 @@
+"""Networks that tell single hits from other patterns."""
