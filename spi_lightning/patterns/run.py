@@ -56,7 +56,10 @@ def open_run(
     segments: list[Segment] = []
     for file in paths:
         segments += read_segments(file, dataset, detector_path, mask_bits)
-    return Run(segments, mask_bits)
+    run = Run(segments, mask_bits)
+    if detector_path is not None and not any(segment.dialect.startswith("Dragonfly") for segment in segments):
+        run.notes.append(f"data.detector={detector} is not used: only Dragonfly's photon lists need a detector file.")
+    return run
 
 
 class Run:

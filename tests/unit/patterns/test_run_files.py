@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -205,3 +206,11 @@ def test_a_file_that_changes_while_in_use(tmp_path):
     path.unlink()
     with pytest.raises(SpiError, match="can no longer be read"):
         run.read([0])
+
+
+def test_a_detector_file_that_nothing_needs_is_pointed_out(tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["frames"] = np.zeros((2, 4, 4), np.uint8)
+    run = open_run(tmp_path / "a.h5", detector="detector.h5")
+    assert any("data.detector=detector.h5 is not used" in note for note in run.notes)
+    assert not any("data.detector" in note for note in open_run(tmp_path / "a.h5").notes)
