@@ -39,11 +39,13 @@ def check_command_line(name: str, conf: Path, schema: type[Any]) -> None:
         raise SpiError(f"--config-dir {folder}: there is no such folder.")
     search = [f"hydra.searchpath=[file://{Path(folder).resolve()}]"] if folder else []
     for overrides in _jobs(arguments.overrides, arguments.multirun):
-        _check_folder(str(composed(name, conf, schema, [*search, *overrides]).run))
+        checked_config = composed(name, conf, schema, [*search, *overrides])
+        if any(override.startswith("run=") for override in overrides):
+            _make_folder(str(checked_config.run))
 
 
-def _check_folder(run: str) -> None:
-    """Hydra makes the folder before any code of ours runs, and fails with a traceback where it cannot."""
+def _make_folder(run: str) -> None:
+    """Make the folder that the user named: where that fails, Hydra's own attempt would end in a traceback."""
     if not run:
         raise SpiError("run: the folder to write to is empty. Give one with run=FOLDER, or leave the key out.")
     try:

@@ -57,8 +57,9 @@ def write_simulated(
     def frames() -> Iterator[np.ndarray]:
         nonlocal total, squares
         for block in gathered.frames():
-            values = block[:, good].astype(np.float64)
-            total, squares = total + values.sum(), squares + np.square(values).sum()
+            values = block.reshape(len(block), -1).take(np.flatnonzero(good), axis=1)
+            total += float(values.sum(dtype=np.float64))
+            squares += float(np.einsum("ij,ij->", values, values, dtype=np.float64))
             yield block
             advance(len(block))
 

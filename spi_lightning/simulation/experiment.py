@@ -90,13 +90,13 @@ class Experiment:
         self._dead = ((kept & DEAD) > 0).to(self.device)
         self._hot = ((kept & HOT) > 0).to(self.device)
 
-        real = slice(len(self._pixels))
         reach = float(q.norm(dim=-1).max()) * 1.01
         self._volumes = {
             name: volume.to(self.device) for name, volume in _volumes(particles, reach, maps or {}).items()
         }
+        n_pixels = len(self._pixels)  # without those that pad the list
         largest = max((particle.diameter.high for particle in particles.values()), default=1.0)
-        visible = _visibility(q[real].norm(dim=-1), weight[real], largest)
+        visible = _visibility(q[:n_pixels].norm(dim=-1), weight[:n_pixels], largest)
         self.source = SceneSource(settings, particles, instrument.photon_energy, visible)
         self._ingredients = list(settings.composition.values())
 

@@ -47,6 +47,15 @@ def test_a_config_folder_of_ones_own_adds_choices(spi, tmp_path: Path) -> None:
     assert "there is no such folder" in missing.stderr
 
 
+def test_a_job_without_a_named_folder_makes_one_of_its_own_and_no_other(spi, tmp_path: Path) -> None:
+    few = ("simulate=tiny", "simulate.n_patterns=2", "workers=1")
+    for expected in (1, 2):
+        spi("spi-simulate", *few)
+        folders = list((tmp_path / "outputs/simulate").iterdir())
+        assert len(folders) == expected
+        assert all((folder / "patterns.cxi").exists() for folder in folders)
+
+
 @pytest.mark.slow
 def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     """Build it, install it in an environment of its own, and run a command from /."""
