@@ -1,0 +1,1 @@
+"""Random variants of training patterns, in two pipelines behind one interface."""
