@@ -14,6 +14,8 @@ from torch import nn
 
 from spi_lightning.errors import require
 
+__all__ = ["PreActResNet"]
+
 Activation = Literal["leaky_relu", "relu", "silu"]
 Norm = Literal["batch", "instance", "group"]
 Stride = tuple[int, int]

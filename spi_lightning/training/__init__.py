@@ -1,0 +1,1 @@
+"""Lightning module, losses, schedules, cross-validation."""

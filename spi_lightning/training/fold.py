@@ -1,0 +1,162 @@
+"""Training one fold of the cross-validation, and its out-of-fold predictions."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
+
+from spi_lightning.data.datamodule import SpiDataModule
+from spi_lightning.data.seeds import hashed_seed
+from spi_lightning.data.splits import Splits
+from spi_lightning.data.training_set import TrainingSet
+from spi_lightning.errors import SpiError
+from spi_lightning.inference.ensemble import CPU_BATCH, ready
+from spi_lightning.inference.mirroring import member_probabilities
+from spi_lightning.inference.scores import Origin, score_file
+from spi_lightning.memory import keep_heap
+from spi_lightning.progress import progress
+from spi_lightning.training.callbacks import EpochSeed, FoldProgress, History
+from spi_lightning.training.module import MONITORED, SingleHitModule
+from spi_lightning.training.recipe import Recipe
+
+PREDICTIONS = "predictions.h5"  # written last: where it is, the fold is finished
+GPU_BATCH = 512  # patterns at once for out-of-fold predictions
+
+
+def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> None:
+    """Train a fold to its end, from its last checkpoint where there is one, and predict what it has not seen.
+
+    Args:
+        recipe: how.
+        training_set: the labelled patterns.
+        splits: which of them belong to which fold.
+        fold: the one that is not trained on, from 0.
+        folder: receives ``best.ckpt``, ``last.ckpt``, ``history.csv`` and, once the fold is finished, the out-of-fold
+            probabilities ``predictions.h5``. A finished fold is left alone.
+
+    Raises:
+        SpiError: the loss is not finite any more; or a checkpoint there cannot be used.
+    """
+    if (folder / PREDICTIONS).exists():
+        return
+    _fit(recipe, training_set, splits, fold, folder)
+    network = recipe.network()
+    load_weights(network, folder / f"{recipe.checkpoint}.ckpt")
+    unseen = splits.validation_of(fold)
+    counts = training_set.tensor(training_set.rows(unseen))
+    scores = _predict(recipe, ready(network, recipe.device), counts, f"Fold {fold}: predicting")
+    origin = Origin(f"fold {fold}, {recipe.checkpoint}.ckpt", splits.fingerprint, None, recipe.mirrors)
+    with score_file(folder / PREDICTIONS, splits.ids[unseen], 1, origin, splits.labels[unseen]) as write:
+        write(0, scores[:, None])
+
+
+def load_weights(network: nn.Module, checkpoint: Path) -> None:
+    """Give a network the weights of a checkpoint, of which nothing but tensors and plain values is read.
+
+    Raises:
+        SpiError: no such checkpoint, a damaged one, or one of another network.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+        network.load_state_dict(own)
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+        raise SpiError(
+            f"{checkpoint}: cannot be used as a checkpoint of this network ({str(error).splitlines()[0]}). Remove the "
+            "fold's folder to train it anew."
+        ) from None
+
+
+def _fit(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> None:
+    keep_heap()
+    torch.manual_seed(hashed_seed(recipe.seed, fold))
+    settings = recipe.trainer
+    module = SingleHitModule(recipe.network(), recipe.loss(), recipe.optimizer, recipe.schedule, settings.epochs)
+    data = SpiDataModule(
+        training_set,
+        splits,
+        fold,
+        recipe.sampler,
+        recipe.pipeline,
+        recipe.normalisation,
+        seed=recipe.seed,
+        workers=recipe.workers if recipe.pipeline.in_workers else 0,
+    )
+    last = folder / "last.ckpt"
+    if last.exists():
+        load_weights(module.network, last)  # tells in a sentence what Lightning would tell in a traceback
+    trainer = _trainer(recipe, fold, folder)
+    with warnings.catch_warnings():
+        _quiet()
+        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+    if not all(bool(value.isfinite().all()) for value in module.network.state_dict().values()):
+        raise SpiError(
+            f"Fold {fold}: the weights are not finite any more. Lower optimizer.lr, or set trainer.gradient_clip."
+        )
+    trainer.save_checkpoint(last)  # the end, also where trainer.validate_every does not divide the epochs
+
+
+def _trainer(recipe: Recipe, fold: int, folder: Path) -> pl.Trainer:
+    settings = recipe.trainer
+    every: dict[str, Any] = {"every_n_epochs": settings.validate_every, "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        ModelCheckpoint(folder, "best", monitor=MONITORED, mode="max", **every),
+        # Not save_last of the above, which is the last of the best.
+        ModelCheckpoint(folder, "last", monitor=None, save_on_train_epoch_end=True, **every),
+        EpochSeed(recipe.seed, fold),
+        FoldProgress(f"Fold {fold}"),
+        History(folder / "history.csv"),
+    ]
+    kind, _, index = recipe.device.partition(":")
+    return pl.Trainer(
+        default_root_dir=folder,
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[kind],
+        devices=[int(index)] if index else 1,
+        max_epochs=settings.epochs,
+        precision=settings.precision,
+        gradient_clip_val=settings.gradient_clip,
+        check_val_every_n_epoch=settings.validate_every,
+        num_sanity_val_steps=0,
+        deterministic="warn",  # a GPU has no deterministic form of some operations; a CPU's all are
+        benchmark=False,
+        use_distributed_sampler=False,  # the data module's samplers know their rank
+        callbacks=callbacks,
+        logger=TensorBoardLogger(folder, "tensorboard", version="") if settings.tensorboard else False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _quiet() -> None:
+    """Leave out what Lightning tells those who write Trainers; what goes wrong still raises."""
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_utilities"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        r".*isinstance\(treespec, LeafSpec\).*",
+    ):
+        warnings.filterwarnings("ignore", text)
+
+
+def _predict(recipe: Recipe, network: nn.Module, counts: torch.Tensor, description: str) -> np.ndarray:
+    """Probabilities ``(n,)`` float32 of counts ``(n, rows, columns)``."""
+    batch = CPU_BATCH if recipe.device == "cpu" else GPU_BATCH
+    found = np.empty(len(counts), np.float32)
+    with progress(description, len(counts)) as advance:
+        for start in range(0, len(counts), batch):
+            block = counts[start : start + batch].to(recipe.device)
+            patterns = recipe.normalisation(block)[:, None]
+            found[start : start + len(block)] = member_probabilities(network, patterns, recipe.mirrors).cpu().numpy()
+            advance(len(block))
+    return found

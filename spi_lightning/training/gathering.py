@@ -1,0 +1,62 @@
+"""From trained folds to an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from spi_lightning.data.splits import Splits
+from spi_lightning.errors import SpiError
+from spi_lightning.inference.scores import Scores, read_scores
+from spi_lightning.training.fold import PREDICTIONS, load_weights
+
+
+def out_of_fold(folder: Path, splits: Splits) -> list[Scores]:
+    """What each fold's network said of the patterns that it was not trained on, and which are labelled.
+
+    Args:
+        folder: of the run.
+        splits: its division.
+
+    Raises:
+        SpiError: folds are not finished; or their predictions are of other patterns.
+    """
+    paths = [folder / "folds" / str(fold) / PREDICTIONS for fold in range(len(splits.folds))]
+    if missing := [fold for fold, path in enumerate(paths) if not path.exists()]:
+        names = ",".join(map(str, missing))
+        raise SpiError(
+            f"{folder}: fold {names} of {len(paths)} is not finished. Start spi-train again with the settings of this "
+            f"run and run={folder} (and fold=NUMBER for one alone)."
+        )
+    found = [read_scores(path) for path in paths]
+    for path, scores, indices in zip(paths, found, splits.folds, strict=True):
+        if not np.array_equal(scores.ids, splits.ids[indices]) or scores.origin.data != splits.fingerprint:
+            raise SpiError(
+                f"{path} does not hold the patterns that splits.json has for this fold: the folder was put together "
+                "from several runs. Remove the fold's folder and train it again."
+            )
+    return found
+
+
+def trained_networks(
+    folder: Path, folds: int, checkpoint: str, build: Callable[[], nn.Module]
+) -> tuple[nn.Module, ...]:
+    """The networks of all folds.
+
+    Args:
+        folder: of the run.
+        folds: their number.
+        checkpoint: last or best.
+        build: makes a network whose weights are then replaced.
+
+    Raises:
+        SpiError: a checkpoint is missing, or of another network.
+    """
+    networks = []
+    for fold in range(folds):
+        networks.append(build())
+        load_weights(networks[-1], folder / "folds" / str(fold) / f"{checkpoint}.ckpt")
+    return tuple(networks)

@@ -1,0 +1,38 @@
+"""What a user may choose about the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spi_lightning.errors import require
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long to train, how often to validate, with what arithmetic.
+
+    Attributes:
+        epochs: of as many iterations each as the sampler says.
+        validate_every: epochs; checkpoints are written as often.
+        precision: as Lightning calls it.
+        gradient_clip: longest gradient; None leaves it as it is.
+        threads: of computation on a CPU; 0: one a core.
+        tensorboard: also write events for TensorBoard.
+    """
+
+    epochs: int
+    validate_every: int
+    precision: Precision
+    gradient_clip: float | None
+    threads: int
+    tensorboard: bool
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "trainer.epochs", self.epochs, "1 or more")
+        require(self.validate_every >= 1, "trainer.validate_every", self.validate_every, "1 or more epochs")
+        clip = self.gradient_clip
+        require(clip is None or clip > 0, "trainer.gradient_clip", clip, "positive, or null")
+        require(self.threads >= 0, "trainer.threads", self.threads, "0 (one a core) or more")
