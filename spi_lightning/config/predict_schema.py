@@ -1,0 +1,53 @@
+"""The shape of spi-predict's config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from spi_lightning.errors import require
+from spi_lightning.inference.ensemble import check_mirrors, check_threshold
+from spi_lightning.inference.mirroring import Mirror
+from spi_lightning.instrument import Geometry
+
+
+@dataclass(frozen=True)
+class PredictData:
+    """Which patterns to score. ``prepare`` is checked once the ensemble has said what stands for null."""
+
+    path: str | tuple[str, ...]
+    dataset: str | None
+    detector: str | None
+    mask_bits: int | None
+    prepare: dict[str, Any]
+    as_trained: bool = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """Which files of selected patterns to write."""
+
+    cxi: bool
+    emc: bool
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Config of spi-predict."""
+
+    ensemble: str
+    run: str | int
+    device: str
+    batch: int | None
+    threshold: float | None
+    mirrors: tuple[Mirror, ...] | None
+    instrument: Geometry
+    data: PredictData
+    export: Export
+
+    def __post_init__(self) -> None:
+        require(self.batch is None or self.batch >= 1, "batch", self.batch, "1 or more patterns, or null")
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        if self.mirrors is not None:
+            check_mirrors(self.mirrors)
