@@ -7,7 +7,7 @@ DEMO ?= outputs/demo
 .PHONY: help test check demo bench figures clean
 
 help:
-	@echo "make demo     simulate a small experiment, inspect it, draw it   (about a minute)"
+	@echo "make demo     simulate, train, evaluate, predict on a fresh run   (some ten minutes)"
 	@echo "make test     style, types, all tests                            (a few minutes)"
 	@echo "make bench    speed against named baselines, into benchmarks/results"
 	@echo "make figures  the figures of the documentation"
@@ -27,8 +27,12 @@ check: $(VENV)/ready
 
 demo: $(VENV)/ready
 	$(BIN)/spi-simulate simulate=demo run=$(DEMO)/simulation
-	$(BIN)/spi-inspect data.path=$(DEMO)/simulation/patterns.cxi run=$(DEMO)/inspection
-	@echo "Look at $(DEMO)/inspection/contact_sheet.png and mean_and_psd.png"
+	$(BIN)/spi-train experiment=demo data.path=$(DEMO)/simulation/patterns.cxi run=$(DEMO)/training
+	$(BIN)/python -m benchmarks.feature_baseline run=$(DEMO)/training
+	$(BIN)/spi-simulate simulate=demo simulate.n_patterns=3000 simulate.seed=2 run=$(DEMO)/fresh_simulation
+	$(BIN)/spi-predict ensemble=$(DEMO)/training/ensemble data.path=$(DEMO)/fresh_simulation/patterns.cxi \
+		run=$(DEMO)/prediction
+	@echo "Look at $(DEMO)/training/tables and $(DEMO)/training/figures, and at $(DEMO)/prediction/selection.csv"
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.simulation

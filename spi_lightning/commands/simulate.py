@@ -39,7 +39,9 @@ def simulation_recipe(config: SimulateConfig) -> Recipe:
     from spi_lightning.instrument import Geometry
 
     settings = config.simulate
-    particles = {name: instantiate(block, f"simulate.particles.{name}") for name, block in settings.particles.items()}
+    particles = {
+        name: instantiate(block, f"simulate.particles.{name}", "particle") for name, block in settings.particles.items()
+    }
     geometry = config.instrument.filled_from(Geometry(centre=settings.detector.centre))
     instrument = geometry.on_detector(settings.detector.shape)
     return Recipe(settings, particles, instrument, choose_device(config.device))

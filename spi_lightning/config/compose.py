@@ -88,7 +88,11 @@ def composed(name: str, conf: Path, schema: type[T], overrides: list[str]) -> T:
             cfg = compose(name, overrides=overrides)
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise SpiError(_sentence(error, conf, schema)) from None
+        raise SpiError(_sentence(error, name, conf, schema, overrides)) from None
+    except ValueError as error:  # a number where the name of a file of a group belongs
+        if "group" not in str(error):
+            raise
+        raise SpiError(f"{' '.join(str(error).split())} Give GROUP=NAME, one of those that --help lists.") from None
     return checked(schema, values)
 
 
@@ -117,13 +121,13 @@ def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
     return jobs
 
 
-def _sentence(error: Exception, conf: Path, schema: type[Any]) -> str:
+def _sentence(error: Exception, name: str, conf: Path, schema: type[Any], overrides: list[str]) -> str:
     """What Hydra says, with the nearest valid name."""
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
         *path, last = key.split(".")
-        valid = fields_at(schema, tuple(path))
+        valid = fields_at(schema, tuple(path)) or _keys_at(path, name, conf, overrides)
         groups = sorted(p.name for p in conf.iterdir() if p.is_dir()) if not path else []
         known = f" Valid here: {', '.join(valid)}." if valid else ""
         return f"{key}: there is no such key.{nearest(last, [*valid, *groups])}{known}"
@@ -135,3 +139,14 @@ def _sentence(error: Exception, conf: Path, schema: type[Any]) -> str:
         key = error.full_key
         return f"{key}: this value must be given, as {key}=VALUE."
     return " ".join(text.split())
+
+
+def _keys_at(path: list[str], name: str, conf: Path, overrides: list[str]) -> list[str]:
+    """Keys of a block whose fields depend on what was chosen, such as those of a network."""
+    choices = [override for override in overrides if "." not in override.partition("=")[0]]
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            block = OmegaConf.select(compose(name, overrides=choices), ".".join(path))
+    except (HydraException, OmegaConfBaseException):
+        return []
+    return [str(key) for key in block] if OmegaConf.is_dict(block) else []

@@ -10,12 +10,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from spi_lightning.errors import SpiError
+from spi_lightning.provenance import write_text
 
-HARMLESS = ("run", "workers")  # settings that do not change a result
+HARMLESS = ("run", "workers", "fold")  # settings that do not change a result, or say which part of it to make
 
 
 def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = ()) -> str | None:
-    """How an earlier job in this folder went: its state, or None where there was none.
+    """How an earlier job in this folder went: its state, or None where there was none, or one of its parts alone.
 
     Args:
         folder: of the run.
@@ -27,7 +28,8 @@ def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = 
     """
     try:
         before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        state = str(json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"])
+        status = folder / "status.json"
+        state = str(json.loads(status.read_text(encoding="utf-8"))["state"]) if status.exists() else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
@@ -43,6 +45,24 @@ def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = 
             "or remove it."
         )
     return state
+
+
+def claim(folder: Path, config: Path) -> None:
+    """Make a job that does one part of a run the run's own where it is the first, and refuse it where it is another's.
+
+    Args:
+        folder: of the whole run; its ``config.yaml`` is written where there is none.
+        config: the ``config.yaml`` of the part.
+
+    Raises:
+        SpiError: the run has other settings.
+    """
+    values = OmegaConf.load(config)
+    values.fold = None
+    text = OmegaConf.to_yaml(values)
+    earlier_state(folder, text)
+    if not (folder / "config.yaml").exists():
+        write_text(folder / "config.yaml", text)
 
 
 def _differences(before: Any, now: Any, free: tuple[str, ...], key: str = "") -> list[str]:

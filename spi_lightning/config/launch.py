@@ -21,6 +21,7 @@ def launch(
     task: Callable[[T, Any], None],
     *,
     resumable: bool = False,
+    repeatable: bool = False,
     may_change: tuple[str, ...] = (),
 ) -> None:
     """Run a command.
@@ -30,15 +31,18 @@ def launch(
         schema: gives the dataclass that the config must fit; a function, since its module may be slow to import.
         task: does the work, given the checked config and the :class:`~spi_lightning.config.scope.Job`.
         resumable: started again in the same folder, the task goes on where it was; once complete, it is not run again.
+        repeatable: started again in the same folder, with any settings, the task replaces what it made.
         may_change: settings that may be others when an interrupted task goes on.
     """
     if any(argument in ("--help", "-h") for argument in sys.argv[1:]):
         print(help_text(name, conf_folder(), sys.argv[1:]))
         return
     import hydra
+    from omegaconf import OmegaConf
 
     from spi_lightning.config.compose import check_command_line, options_first
 
+    OmegaConf.register_new_resolver("fold_folder", _fold_folder, replace=True)
     sys.argv[1:] = options_first(sys.argv[1:])
     try:
         check_command_line(name, conf_folder(), schema())
@@ -47,7 +51,7 @@ def launch(
         sys.exit(1)
 
     def run(cfg: Any) -> None:
-        _run(cfg, schema(), task, resumable, may_change)
+        _run(cfg, schema(), task, resumable, repeatable, may_change)
 
     # What a scheduler sends before it kills: leave in order, so that the status says so and workers end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))
@@ -64,8 +68,18 @@ def conf_folder() -> Path:
     return package / "conf"
 
 
+def _fold_folder(fold: int | None, otherwise: str | int) -> str:
+    """Where in a run folder the job that trains one fold belongs; ``otherwise``, the one that trains them all."""
+    return str(otherwise) if fold is None else f"folds/{fold}"
+
+
 def _run(
-    cfg: Any, schema: type[T], task: Callable[[T, Any], None], resumable: bool, may_change: tuple[str, ...]
+    cfg: Any,
+    schema: type[T],
+    task: Callable[[T, Any], None],
+    resumable: bool,
+    repeatable: bool,
+    may_change: tuple[str, ...],
 ) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -81,7 +95,7 @@ def _run(
     try:
         settings = checked(schema, OmegaConf.to_container(cfg, resolve=True))
         with sole_job(folder):
-            if earlier_state(folder, config_yaml, may_change) == "complete" and resumable:
+            if not repeatable and earlier_state(folder, config_yaml, may_change) == "complete" and resumable:
                 print(f"{folder} is complete: nothing is left to do.")
                 return
             with job_scope(folder, config_yaml) as job:

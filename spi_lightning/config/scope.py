@@ -90,8 +90,14 @@ def sole_job(folder: Path) -> Iterator[None]:
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
         for leftover in folder.rglob("*.partial-*"):
-            leftover.unlink()
+            if not _has_own_job(leftover.parent, folder):
+                leftover.unlink(missing_ok=True)
         yield
+
+
+def _has_own_job(inner: Path, folder: Path) -> bool:
+    """Whether this folder lies in one, below the other, that has a lock of its own, as a fold's has."""
+    return any((place / "lock").exists() for place in [inner, *inner.parents] if folder in place.parents)
 
 
 @contextmanager

@@ -1,0 +1,137 @@
+"""spi-evaluate: from the trained folds of a run to its ensemble, the scores of its test set, tables and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spi_lightning.config.launch import launch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from spi_lightning.config.evaluate_schema import EvaluateConfig
+    from spi_lightning.config.scope import Job
+    from spi_lightning.config.train_schema import TrainConfig
+    from spi_lightning.data.splits import Splits
+    from spi_lightning.patterns.prepared import PreparedRun
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    launch("evaluate", _schema, evaluate, repeatable=True)
+
+
+def _schema() -> type[EvaluateConfig]:
+    from spi_lightning.config.evaluate_schema import EvaluateConfig
+
+    return EvaluateConfig
+
+
+def evaluate(config: EvaluateConfig, job: Job) -> None:
+    """Evaluate the run ``config.run``, all of whose folds must be trained."""
+    import dataclasses
+
+    from spi_lightning.commands.parts import open_patterns, read_train_config
+    from spi_lightning.config.scope import sole_job
+    from spi_lightning.data.split_file import read_splits
+
+    folder = Path(str(config.run))
+    trained = read_train_config(folder)
+    if config.threshold is not None:
+        trained = dataclasses.replace(
+            trained, ensemble=dataclasses.replace(trained.ensemble, threshold=config.threshold)
+        )
+    trained = dataclasses.replace(trained, device=config.device)
+    with sole_job(folder):
+        run = open_patterns(trained)
+        evaluate_run(folder, trained, run, read_splits(folder / "splits.json", run), job)
+
+
+def evaluate_run(folder: Path, config: TrainConfig, run: PreparedRun, splits: Splits, job: Job) -> None:
+    """Make the ensemble, score the test set, and write tables and figures.
+
+    Args:
+        folder: of the training run; receives ``ensemble/``, ``scores.h5``, ``tables/`` and ``figures/``.
+        config: with which it was trained.
+        run: the labelled patterns.
+        splits: of the training run.
+        job: whose record it is.
+
+    Raises:
+        SpiError: a fold is not finished; or the wanted precision cannot be reached.
+    """
+    import numpy as np
+
+    from spi_lightning.inference.thresholds import choose_threshold
+    from spi_lightning.report.evaluation import Judged, draw_patterns, draw_scores, draw_training, write_tables
+    from spi_lightning.training.gathering import out_of_fold
+
+    folds = out_of_fold(folder, splits)
+    pooled = np.concatenate([fold.probabilities for fold in folds])
+    threshold = choose_threshold(pooled, splits.labels[np.concatenate(splits.folds)], config.ensemble.threshold)
+    test = _test_scores(folder, config, run, splits, threshold)
+    truth = _truth(config, run)
+    judged = [Judged(indices, fold.probabilities) for indices, fold in zip(splits.folds, folds, strict=True)]
+    scored = Judged(splits.test, test)
+    facts = write_tables(folder / "tables", splits.labels, truth, judged, scored, threshold, config.paper)
+    figures = folder / "figures"
+    draw_scores(figures, splits.labels, judged, scored, threshold)
+    draw_patterns(figures, run, splits.labels, scored if len(splits.test) else judged[0])
+    draw_training(figures, {f"fold {k}": folder / "folds" / str(k) / "history.csv" for k in range(len(folds))})
+    job.record({"threshold": threshold, **facts})
+    for name in ("tables", "figures", "scores.h5", "ensemble"):
+        print(f"{name:>24}  {folder / name}")
+
+
+def _test_scores(folder: Path, config: TrainConfig, run: PreparedRun, splits: Splits, threshold: float) -> np.ndarray:
+    """Save the ensemble, and score the test set with what was saved. Returns the mean probabilities ``(n,)``."""
+    from functools import partial
+
+    from spi_lightning.commands.parts import trained_on
+    from spi_lightning.config.targets import instantiate
+    from spi_lightning.data.device import choose_device
+    from spi_lightning.inference.ensemble import Ensemble
+    from spi_lightning.inference.ensemble_file import load_ensemble, save_ensemble
+    from spi_lightning.inference.predict import score_run
+    from spi_lightning.inference.scores import Origin, read_scores, score_file
+    from spi_lightning.progress import progress
+    from spi_lightning.training.gathering import trained_networks
+    from spi_lightning.training.shared import read_normalisation
+
+    build = partial(instantiate, config.model, "model", "model")
+    ensemble = Ensemble(
+        networks=trained_networks(folder, config.split.folds, config.ensemble.checkpoint, build),
+        architecture=config.model,
+        normalisation=read_normalisation(folder),
+        mirrors=config.ensemble.mirrors,
+        threshold=threshold,
+        chosen_by=config.ensemble.threshold,
+        trained_on=trained_on(config, run, splits),
+        description={"seed": config.seed, "checkpoint": config.ensemble.checkpoint},
+    )
+    save_ensemble(folder / "ensemble", ensemble)
+    ensemble = load_ensemble(folder / "ensemble", choose_device(config.device))
+    origin = Origin(ensemble.fingerprint, splits.fingerprint, threshold, ensemble.mirrors)
+    path = folder / "scores.h5"
+    ids, labels = run.ids[splits.test], splits.labels[splits.test]
+    blocks = None
+    if path.exists():
+        earlier = read_scores(path)
+        if (earlier.origin.source, earlier.origin.data) == (origin.source, origin.data):
+            blocks = [(0, earlier.models)]  # only the threshold may have changed
+    with (
+        score_file(path, ids, len(ensemble.networks), origin, labels) as write,
+        progress("Scoring the test set", len(ids)) as advance,
+    ):
+        for start, models in blocks or score_run(ensemble, run, splits.test, advance=advance):
+            write(start, models)
+        return write.probabilities
+
+
+def _truth(config: TrainConfig, run: PreparedRun) -> np.ndarray | None:
+    """Labels to judge by besides, int8 ``(n,)``; None where the config names none."""
+    from spi_lightning.patterns.labels import read_labels
+
+    truth = config.truth
+    return None if truth.path is None else read_labels(truth.path, run.ids, dataset=truth.dataset, kind=truth.kind)

@@ -1,0 +1,83 @@
+"""From a checked training config to the parts that it describes."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spi_lightning.config.check import checked
+from spi_lightning.config.targets import instantiate
+from spi_lightning.config.train_schema import TrainConfig
+from spi_lightning.data.device import available_cores, choose_device
+from spi_lightning.data.normalisation import Normalisation
+from spi_lightning.data.splits import Splits
+from spi_lightning.errors import SpiError
+from spi_lightning.inference.ensemble import TrainedOn
+from spi_lightning.patterns import open_run
+from spi_lightning.patterns.prepare import prepare
+from spi_lightning.patterns.prepared import PreparedRun
+from spi_lightning.training.recipe import Recipe
+
+
+def read_train_config(folder: Path) -> TrainConfig:
+    """The config that a training run left in its folder.
+
+    Raises:
+        SpiError: there is none, or it is not that of a training by this version of the program.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    path = folder / "config.yaml"
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise SpiError(f"{path}: not the config of a training ({error}). Give run=FOLDER of one.") from None
+    try:
+        return checked(TrainConfig, values)
+    except SpiError as error:
+        raise SpiError(f"{path} is not the config of a training, or of another version's. {error}") from None
+
+
+def open_patterns(config: TrainConfig) -> PreparedRun:
+    """The labelled run that the config names, prepared."""
+    data = config.data
+    paths = [data.path] if isinstance(data.path, str) else list(data.path)
+    run = open_run(paths, dataset=data.dataset, detector=data.detector, mask_bits=data.mask_bits)
+    return prepare(run, data.prepare, config.instrument)
+
+
+def training_recipe(config: TrainConfig, normalisation: Normalisation) -> Recipe:
+    """How each fold is trained.
+
+    Raises:
+        SpiError: the config names what is not there: a device, a class, a value of its parameters.
+    """
+    if choose_device(config.device) == "cpu":
+        torch.set_num_threads(config.trainer.threads or available_cores())
+    return Recipe(
+        network=partial(instantiate, config.model, "model", "model"),
+        loss=partial(instantiate, config.loss, "loss", "loss"),
+        optimizer=instantiate(config.optimizer, "optimizer", "optimizer"),
+        schedule=instantiate(config.scheduler, "scheduler", "scheduler"),
+        pipeline=instantiate(config.augmentation, "augmentation", "augmentation"),
+        normalisation=normalisation,
+        sampler=config.sampler,
+        trainer=config.trainer,
+        mirrors=config.ensemble.mirrors,
+        checkpoint=config.ensemble.checkpoint,
+        seed=config.seed,
+        device=choose_device(config.device),
+        workers=config.workers,
+    )
+
+
+def trained_on(config: TrainConfig, run: PreparedRun, splits: Splits) -> TrainedOn:
+    """What an ensemble has to remember of the patterns that it was trained on."""
+    prepared: dict[str, Any] = dataclasses.asdict(config.data.prepare)
+    return TrainedOn(run.shape, config.data.mask_bits, prepared, splits.fingerprint, splits.labels_fingerprint)

@@ -1,0 +1,74 @@
+"""The shape of the config of spi-train and spi-evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spi_lightning.config.schema import Data
+from spi_lightning.config.targets import check_target
+from spi_lightning.data.normalisation import Transform
+from spi_lightning.data.sampler import SamplerSettings
+from spi_lightning.data.splits import SplitSettings
+from spi_lightning.errors import SpiError, require
+from spi_lightning.inference.ensemble import check_mirrors
+from spi_lightning.inference.mirroring import Mirror
+from spi_lightning.inference.thresholds import ThresholdSettings
+from spi_lightning.instrument import Geometry
+from spi_lightning.patterns.settings import LabelSettings
+from spi_lightning.training.settings import TrainerSettings
+
+
+@dataclass(frozen=True)
+class NormalisationSettings:
+    """How counts become what the network sees; mean and standard deviation are found from the training patterns."""
+
+    transform: Transform
+
+
+@dataclass(frozen=True)
+class EnsembleSettings:
+    """How the folds' models become one classifier."""
+
+    mirrors: tuple[Mirror, ...]
+    checkpoint: Literal["last", "best"]
+    threshold: ThresholdSettings
+
+    def __post_init__(self) -> None:
+        check_mirrors(self.mirrors)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Config of spi-train."""
+
+    run: str | int
+    fold: int | None
+    seed: int
+    device: str
+    workers: int
+    instrument: Geometry
+    data: Data
+    split: SplitSettings
+    normalisation: NormalisationSettings
+    sampler: SamplerSettings
+    augmentation: dict[str, Any]
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    trainer: TrainerSettings
+    ensemble: EnsembleSettings
+    truth: LabelSettings
+    paper: Literal["MaxF1", "moreSH"] | None
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 0, "workers", self.workers, "0 (none besides the main process) or more")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+        if self.fold is not None and not 0 <= self.fold < self.split.folds:
+            raise SpiError(
+                f"fold is {self.fold}; with split.folds={self.split.folds} they go from 0 to {self.split.folds - 1}, "
+                "and null trains them all."
+            )
+        for role in ("augmentation", "model", "loss", "optimizer", "scheduler"):
+            check_target(getattr(self, role), role, role)
