@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= outputs/demo
 
-.PHONY: help test check demo bench figures clean
+.PHONY: help test check demo bench ablations figures clean
 
 help:
-	@echo "make demo     simulate, train, evaluate, predict on a fresh run   (some ten minutes)"
-	@echo "make test     style, types, all tests                            (a few minutes)"
-	@echo "make bench    speed against named baselines, into benchmarks/results"
-	@echo "make figures  the figures of the documentation"
+	@echo "make demo       simulate, train, evaluate, predict on a fresh run   (some ten minutes)"
+	@echo "make test       style, types, all tests                             (some ten minutes)"
+	@echo "make bench      speed against named baselines, into benchmarks/results"
+	@echo "make ablations  what each part of the method is worth, three seeds  (an hour)"
+	@echo "make figures    the figures of the documentation, after make demo"
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,10 +38,14 @@ demo: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.simulation
 
-figures: $(VENV)/ready
-	$(BIN)/spi-simulate simulate=demo run=outputs/figures/demo
-	$(BIN)/spi-inspect data.path=outputs/figures/demo/patterns.cxi patterns=12 run=outputs/figures/look
-	cp outputs/figures/look/contact_sheet.png docs/figures/demo_contact_sheet.png
+ablations: $(VENV)/ready
+	$(BIN)/spi-simulate simulate=demo run=$(DEMO)/simulation
+	$(BIN)/python -m benchmarks.ablations data=$(DEMO)/simulation/patterns.cxi work=outputs/ablations
+
+figures: demo
+	cp $(DEMO)/training/figures/highest.png $(DEMO)/training/figures/augmentation.png docs/figures
+	$(BIN)/spi-inspect data.path=$(DEMO)/simulation/patterns.cxi patterns=12 run=$(DEMO)/inspection
+	cp $(DEMO)/inspection/contact_sheet.png docs/figures/demo_contact_sheet.png
 	$(BIN)/python docs/figures/make_amo86615.py
 
 clean:

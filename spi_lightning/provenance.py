@@ -13,7 +13,10 @@ from typing import Any
 
 import spi_lightning
 
-PACKAGES = ("torch", "numpy", "scipy", "h5py", "hdf5plugin", "hydra-core", "omegaconf", "pydantic")
+PACKAGES = (
+    *("torch", "pytorch-lightning", "torchmetrics", "batchgenerators", "scikit-learn", "safetensors"),
+    *("numpy", "scipy", "h5py", "hdf5plugin", "hydra-core", "omegaconf", "pydantic"),
+)
 
 
 def provenance() -> dict[str, Any]:

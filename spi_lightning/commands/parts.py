@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from spi_lightning.config.check import checked
@@ -75,6 +76,22 @@ def training_recipe(config: TrainConfig, normalisation: Normalisation) -> Recipe
         device=choose_device(config.device),
         workers=config.workers,
     )
+
+
+def about(splits: Splits) -> list[str]:
+    """What a user should know of a division, in lines."""
+
+    def counts(indices: np.ndarray) -> str:
+        singles = int((splits.labels[indices] == 1).sum())
+        return f"{singles} single hits and {len(indices) - singles} others"
+
+    lines = [f"Training set: {counts(splits.training)} in {len(splits.folds)} folds. Test set: {counts(splits.test)}."]
+    if splits.unlabelled or splits.set_aside:
+        lines.append(
+            f"Not used: {splits.unlabelled} patterns without a label, and {splits.set_aside} of groups from which the "
+            "training set was drawn."
+        )
+    return lines
 
 
 def trained_on(config: TrainConfig, run: PreparedRun, splits: Splits) -> TrainedOn:

@@ -24,7 +24,7 @@ def _schema() -> type[TrainConfig]:
 
 def train(config: TrainConfig, job: Job) -> None:
     """Train all folds and evaluate the ensemble; or one fold alone, in ``RUN/folds/K``."""
-    from spi_lightning.commands.parts import open_patterns, training_recipe
+    from spi_lightning.commands.parts import about, open_patterns, training_recipe
     from spi_lightning.config.earlier import claim
     from spi_lightning.config.scope import sole_job
     from spi_lightning.data.training_set import load_training_set
@@ -38,6 +38,8 @@ def train(config: TrainConfig, job: Job) -> None:
         claim(folder, job.folder / "config.yaml")
     run = open_patterns(config)
     splits = settled_splits(folder, run, config.split)
+    for line in (*run.notes, *about(splits)):
+        print(line)
     with progress("Reading", len(splits.training)) as advance:
         training_set = load_training_set(run, splits, advance)
     recipe = training_recipe(config, settled_normalisation(folder, training_set, config.normalisation.transform))

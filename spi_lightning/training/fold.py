@@ -26,6 +26,7 @@ from spi_lightning.inference.scores import Origin, score_file
 from spi_lightning.memory import keep_heap
 from spi_lightning.progress import progress
 from spi_lightning.training.callbacks import EpochSeed, FoldProgress, History
+from spi_lightning.training.flags import flags_restored
 from spi_lightning.training.module import MONITORED, SingleHitModule
 from spi_lightning.training.recipe import Recipe
 
@@ -49,8 +50,9 @@ def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: 
     """
     if (folder / PREDICTIONS).exists():
         return
-    _fit(recipe, training_set, splits, fold, folder)
-    network = recipe.network()
+    with flags_restored():
+        _fit(recipe, training_set, splits, fold, folder)
+        network = recipe.network()
     load_weights(network, folder / f"{recipe.checkpoint}.ckpt")
     unseen = splits.validation_of(fold)
     counts = training_set.tensor(training_set.rows(unseen))

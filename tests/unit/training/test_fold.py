@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,3 +143,22 @@ def test_oversampling_shows_the_share_that_was_asked_for(tmp_path: Path, monkeyp
     trained(tmp_path, sampler=SamplerSettings(0.2, 64, 20))
     assert len(seen) == 3 * 20 * 64
     assert np.mean(seen) == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / len(seen)))
+
+
+def test_the_process_is_left_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    trained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
+def test_it_learns_on_a_gpu(tmp_path: Path, precision: str) -> None:
+    folder = trained(tmp_path, device="cuda", trainer=replace(LONGER, precision=precision))
+    scores = read_scores(folder / "predictions.h5")
+    assert scores.labels is not None
+    assert scores.probabilities[scores.labels == 1].min() > scores.probabilities[scores.labels == 0].max()
