@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spi_lightning.config.launch import launch
+from spi_lightning.config.launch import Rerun, launch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from spi_lightning.config.scope import Job
     from spi_lightning.config.train_schema import TrainConfig
     from spi_lightning.data.splits import Splits
+    from spi_lightning.inference.scores import Origin
     from spi_lightning.patterns.prepared import PreparedRun
 
 
 def main() -> None:
     """Entry point of the console script."""
-    launch("evaluate", _schema, evaluate, repeatable=True)
+    launch("evaluate", _schema, evaluate, Rerun(repeatable=True))
 
 
 def _schema() -> type[EvaluateConfig]:
@@ -35,20 +36,26 @@ def evaluate(config: EvaluateConfig, job: Job) -> None:
     from spi_lightning.commands.parts import open_patterns, read_train_config
     from spi_lightning.config.scope import sole_job
     from spi_lightning.data.split_file import read_splits
+    from spi_lightning.data.truth import read_truth
+    from spi_lightning.inference.thresholds import ThresholdSettings
 
     folder = Path(str(config.run))
     trained = read_train_config(folder)
     if config.threshold is not None:
-        trained = dataclasses.replace(
-            trained, ensemble=dataclasses.replace(trained.ensemble, threshold=config.threshold)
-        )
+        rule = ThresholdSettings("fixed", config.threshold) if isinstance(config.threshold, float) else config.threshold
+        trained = dataclasses.replace(trained, ensemble=dataclasses.replace(trained.ensemble, threshold=rule))
+    if config.truth is not None:
+        trained = dataclasses.replace(trained, truth=config.truth)
     trained = dataclasses.replace(trained, device=config.device)
     with sole_job(folder):
         run = open_patterns(trained)
-        evaluate_run(folder, trained, run, read_splits(folder / "splits.json", run), job)
+        truth = read_truth(run, trained.truth)
+        evaluate_run(folder, trained, run, read_splits(folder / "splits.json", run), truth, job)
 
 
-def evaluate_run(folder: Path, config: TrainConfig, run: PreparedRun, splits: Splits, job: Job) -> None:
+def evaluate_run(
+    folder: Path, config: TrainConfig, run: PreparedRun, splits: Splits, truth: np.ndarray | None, job: Job
+) -> None:
     """Make the ensemble, score the test set, and write tables and figures.
 
     Args:
@@ -56,6 +63,7 @@ def evaluate_run(folder: Path, config: TrainConfig, run: PreparedRun, splits: Sp
         config: with which it was trained.
         run: the labelled patterns.
         splits: of the training run.
+        truth: labels to judge by besides, int8 ``(n,)``; None where there are none.
         job: whose record it is.
 
     Raises:
@@ -63,21 +71,28 @@ def evaluate_run(folder: Path, config: TrainConfig, run: PreparedRun, splits: Sp
     """
     import numpy as np
 
+    from spi_lightning.errors import SpiError
     from spi_lightning.inference.thresholds import choose_threshold
     from spi_lightning.report.evaluation import Judged, draw_patterns, draw_scores, draw_training, write_tables
     from spi_lightning.training.gathering import out_of_fold
 
     folds = out_of_fold(folder, splits)
     pooled = np.concatenate([fold.probabilities for fold in folds])
-    threshold = choose_threshold(pooled, splits.labels[np.concatenate(splits.folds)], config.ensemble.threshold)
+    try:
+        threshold = choose_threshold(pooled, splits.labels[np.concatenate(splits.folds)], config.ensemble.threshold)
+    except SpiError as error:
+        raise SpiError(
+            f"{error} All folds are trained: choose anew with spi-evaluate run={folder} "
+            "threshold='{rule: max_f1, value: null}'."
+        ) from None
     test = _test_scores(folder, config, run, splits, threshold)
-    truth = _truth(config, run)
     judged = [Judged(indices, fold.probabilities) for indices, fold in zip(splits.folds, folds, strict=True)]
     scored = Judged(splits.test, test)
-    facts = write_tables(folder / "tables", splits.labels, truth, judged, scored, threshold, config.paper)
+    chosen_here = config.ensemble.threshold.rule != "fixed"
+    facts = write_tables(folder / "tables", splits.labels, truth, judged, scored, threshold, config.paper, chosen_here)
     figures = folder / "figures"
     draw_scores(figures, splits.labels, judged, scored, threshold)
-    draw_patterns(figures, run, splits.labels, scored if len(splits.test) else judged[0])
+    draw_patterns(figures, run, splits.labels, truth, scored if len(splits.test) else judged[0], threshold)
     draw_training(figures, {f"fold {k}": folder / "folds" / str(k) / "history.csv" for k in range(len(folds))})
     job.record({"threshold": threshold, **facts})
     for name in ("tables", "figures", "scores.h5", "ensemble"):
@@ -94,7 +109,7 @@ def _test_scores(folder: Path, config: TrainConfig, run: PreparedRun, splits: Sp
     from spi_lightning.inference.ensemble import Ensemble
     from spi_lightning.inference.ensemble_file import load_ensemble, save_ensemble
     from spi_lightning.inference.predict import score_run
-    from spi_lightning.inference.scores import Origin, read_scores, score_file
+    from spi_lightning.inference.scores import Origin, score_file
     from spi_lightning.progress import progress
     from spi_lightning.training.gathering import trained_networks
     from spi_lightning.training.shared import read_normalisation
@@ -115,23 +130,27 @@ def _test_scores(folder: Path, config: TrainConfig, run: PreparedRun, splits: Sp
     origin = Origin(ensemble.fingerprint, splits.fingerprint, threshold, ensemble.mirrors)
     path = folder / "scores.h5"
     ids, labels = run.ids[splits.test], splits.labels[splits.test]
-    blocks = None
-    if path.exists():
-        earlier = read_scores(path)
-        if (earlier.origin.source, earlier.origin.data) == (origin.source, origin.data):
-            blocks = [(0, earlier.models)]  # only the threshold may have changed
+    if (earlier := _earlier_scores(path, origin)) is not None:  # only the threshold may have changed
+        with score_file(path, ids, len(ensemble.networks), origin, labels) as write:
+            write(0, earlier)
+            return write.probabilities
     with (
         score_file(path, ids, len(ensemble.networks), origin, labels) as write,
         progress("Scoring the test set", len(ids)) as advance,
     ):
-        for start, models in blocks or score_run(ensemble, run, splits.test, advance=advance):
+        for start, models in score_run(ensemble, run, splits.test, advance=advance):
             write(start, models)
         return write.probabilities
 
 
-def _truth(config: TrainConfig, run: PreparedRun) -> np.ndarray | None:
-    """Labels to judge by besides, int8 ``(n,)``; None where the config names none."""
-    from spi_lightning.patterns.labels import read_labels
+def _earlier_scores(path: Path, origin: Origin) -> np.ndarray | None:
+    """Scores ``(n, networks)`` by the same networks of the same patterns; None where none can be read."""
+    from spi_lightning.errors import SpiError
+    from spi_lightning.inference.scores import read_scores
 
-    truth = config.truth
-    return None if truth.path is None else read_labels(truth.path, run.ids, dataset=truth.dataset, kind=truth.kind)
+    try:
+        earlier = read_scores(path)
+    except SpiError:
+        return None
+    same = (earlier.origin.source, earlier.origin.data) == (origin.source, origin.data)
+    return earlier.models if same else None

@@ -38,7 +38,8 @@ def read_train_config(folder: Path) -> TrainConfig:
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise SpiError(f"{path}: not the config of a training ({error}). Give run=FOLDER of one.") from None
+        said = " ".join(str(error).split())
+        raise SpiError(f"{path}: not the config of a training ({said}). Give run=FOLDER of one.") from None
     try:
         return checked(TrainConfig, values)
     except SpiError as error:

@@ -98,6 +98,11 @@ def _run(config: PredictConfig, ensemble: Ensemble) -> PreparedRun:
     ensemble.check_shape(run.shape)
     if config.export.emc:
         run.geometry.on_detector(run.shape)
+    if run.fingerprint() == trained.fingerprint:
+        run.notes.append(
+            "These are the very data of the training: scores of patterns that the networks were trained on flatter. "
+            "See tables/test.md of the training for those that they were not."
+        )
     if (name := trained.prepare.get("mask_file")) is not None and settings.mask_file is None:
         run.notes.append(
             f"The training data were masked with {name} besides. If these frames need it too, give "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spi_lightning.config.launch import launch
+from spi_lightning.config.launch import Rerun, launch
 
 if TYPE_CHECKING:
     from spi_lightning.config.schema import SimulateConfig
@@ -18,7 +18,7 @@ MAY_CHANGE = ("simulate.n_patterns", "simulate.expert.labelled", "output")
 
 def main() -> None:
     """Entry point of the console script."""
-    launch("simulate", _schema, simulate, resumable=True, may_change=MAY_CHANGE)
+    launch("simulate", _schema, simulate, Rerun(resumable=True, may_change=MAY_CHANGE))
 
 
 def _schema() -> type[SimulateConfig]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spi_lightning.config.launch import launch
+from spi_lightning.config.launch import Rerun, launch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spi_lightning.config.scope import Job
     from spi_lightning.config.train_schema import TrainConfig
 
 
+# These matter only when the folds are put together; spi-evaluate can change them at any time.
+MAY_CHANGE = ("ensemble.threshold", "truth", "paper")
+
+
 def main() -> None:
     """Entry point of the console script."""
-    launch("train", _schema, train, resumable=True)
+    launch("train", _schema, train, Rerun(resumable=True, may_change=MAY_CHANGE, refuse=_refuse, whole=_whole))
 
 
 def _schema() -> type[TrainConfig]:
@@ -22,21 +28,39 @@ def _schema() -> type[TrainConfig]:
     return TrainConfig
 
 
+def _refuse(config: TrainConfig, folder: Path, config_yaml: str) -> None:
+    """A job that trains one fold has its folder in that of the run, whose settings it must share."""
+    from spi_lightning.config.earlier import claim
+    from spi_lightning.errors import SpiError
+
+    if config.fold is not None:
+        claim(folder.parents[1], config_yaml, MAY_CHANGE)
+    elif (folder / "ensemble.json").exists():
+        raise SpiError(f"run: {folder} is an ensemble, of another training. Give another run=FOLDER.")
+
+
+def _whole(config: TrainConfig, folder: Path) -> bool:
+    """Whether all that a complete training leaves is still there."""
+    if config.fold is not None:
+        return (folder / "predictions.h5").exists()
+    folds = [folder / "folds" / str(fold) / "predictions.h5" for fold in range(config.split.folds)]
+    return all(path.exists() for path in (*folds, folder / "ensemble" / "ensemble.json", folder / "scores.h5"))
+
+
 def train(config: TrainConfig, job: Job) -> None:
     """Train all folds and evaluate the ensemble; or one fold alone, in ``RUN/folds/K``."""
     from spi_lightning.commands.parts import about, open_patterns, training_recipe
-    from spi_lightning.config.earlier import claim
     from spi_lightning.config.scope import sole_job
     from spi_lightning.data.training_set import load_training_set
+    from spi_lightning.data.truth import read_truth
     from spi_lightning.progress import progress
     from spi_lightning.report.evaluation import draw_augmentation
     from spi_lightning.training.fold import train_fold
     from spi_lightning.training.shared import settled_normalisation, settled_splits
 
     folder = job.folder if config.fold is None else job.folder.parents[1]
-    if config.fold is not None:
-        claim(folder, job.folder / "config.yaml")
     run = open_patterns(config)
+    truth = read_truth(run, config.truth)  # not used before the end, but whether it is there is told now
     splits = settled_splits(folder, run, config.split)
     for line in (*run.notes, *about(splits)):
         print(line)
@@ -50,6 +74,9 @@ def train(config: TrainConfig, job: Job) -> None:
             "training patterns": len(splits.training),
             "test patterns": len(splits.test),
             "normalisation": vars(recipe.normalisation),
+            "device": recipe.device,
+            "found": run.found,
+            "notes": run.notes,
         }
     )
     if config.fold in (None, 0):
@@ -64,4 +91,4 @@ def train(config: TrainConfig, job: Job) -> None:
     if config.fold is None:
         from spi_lightning.commands.evaluate import evaluate_run
 
-        evaluate_run(folder, config, run, splits, job)
+        evaluate_run(folder, config, run, splits, truth, job)

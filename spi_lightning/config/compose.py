@@ -114,6 +114,12 @@ def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
                 choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
             except HydraException:  # a glob over a group's choices, which Hydra alone can look up
                 continue
+    swept = [values[0].partition("=")[0] for values in choices if len(values) > 1]
+    if "fold" in swept and len(swept) > 1:
+        raise SpiError(
+            f"fold cannot be swept together with {', '.join(key for key in swept if key != 'fold')}: the folds of a "
+            "run share its folder and all settings. Start one sweep over fold for each, with a run=FOLDER of its own."
+        )
     first = [values[0] for values in choices]
     jobs = [first]
     for position, values in enumerate(choices):

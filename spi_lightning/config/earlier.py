@@ -8,11 +8,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from spi_lightning.errors import SpiError
 from spi_lightning.provenance import write_text
 
-HARMLESS = ("run", "workers", "fold")  # settings that do not change a result, or say which part of it to make
+# Settings that do not change a result but for rounding, or that say which part of it to make.
+HARMLESS = ("run", "workers", "device", "fold")
+# What every job writes of itself.
+RECORDS = {"config.yaml", "status.json", "provenance.json", "uncommitted.diff", "log.txt", "traceback.txt", "lock"}
 
 
 def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = ()) -> str | None:
@@ -32,10 +36,13 @@ def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = 
         state = str(json.loads(status.read_text(encoding="utf-8"))["state"]) if status.exists() else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        said = " ".join(str(error).split())
         raise SpiError(
-            f"run: what an earlier job left in {folder} cannot be read ({error}). Give another run=FOLDER."
+            f"run: what an earlier job left in {folder} cannot be read ({said}). Give another run=FOLDER."
         ) from None
+    if state in ("failed", "stopped") and {path.name for path in folder.iterdir()} <= RECORDS:
+        return None  # it ended before it made anything
     free = HARMLESS if state == "complete" else HARMLESS + may_change
     changed = _differences(before, OmegaConf.to_container(OmegaConf.create(config_yaml)), free)
     if changed:
@@ -47,20 +54,21 @@ def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = 
     return state
 
 
-def claim(folder: Path, config: Path) -> None:
-    """Make a job that does one part of a run the run's own where it is the first, and refuse it where it is another's.
+def claim(folder: Path, config_yaml: str, may_change: tuple[str, ...]) -> None:
+    """Let a job that trains one fold belong to a run: the first one says what the run is, the others must agree.
 
     Args:
         folder: of the whole run; its ``config.yaml`` is written where there is none.
-        config: the ``config.yaml`` of the part.
+        config_yaml: the resolved config of the job.
+        may_change: keys that may differ as long as the run is not complete.
 
     Raises:
         SpiError: the run has other settings.
     """
-    values = OmegaConf.load(config)
+    values = OmegaConf.create(config_yaml)
     values.fold = None
     text = OmegaConf.to_yaml(values)
-    earlier_state(folder, text)
+    earlier_state(folder, text, may_change)
     if not (folder / "config.yaml").exists():
         write_text(folder / "config.yaml", text)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from spi_lightning.config.help import help_text
 from spi_lightning.errors import SpiError
@@ -15,14 +16,28 @@ T = TypeVar("T")
 STOPPED_BY_SIGTERM = 128 + signal.SIGTERM
 
 
+@dataclass(frozen=True)
+class Rerun(Generic[T]):
+    """What a command does when it is started again in a folder.
+
+    Attributes:
+        resumable: it goes on where it was; once complete, it is not run again.
+        repeatable: it replaces what it made, with any settings.
+        may_change: settings that may be others when an interrupted task goes on.
+        refuse: looks at the checked config, the job's folder and the resolved config, and may raise a
+            :class:`SpiError`, before anything is written there.
+        whole: whether what a complete job made is still there, so that nothing is left to do.
+    """
+
+    resumable: bool = False
+    repeatable: bool = False
+    may_change: tuple[str, ...] = ()
+    refuse: Callable[[T, Path, str], None] = lambda config, folder, config_yaml: None
+    whole: Callable[[T, Path], bool] = lambda config, folder: True
+
+
 def launch(
-    name: str,
-    schema: Callable[[], type[T]],
-    task: Callable[[T, Any], None],
-    *,
-    resumable: bool = False,
-    repeatable: bool = False,
-    may_change: tuple[str, ...] = (),
+    name: str, schema: Callable[[], type[T]], task: Callable[[T, Any], None], rerun: Rerun[T] | None = None
 ) -> None:
     """Run a command.
 
@@ -30,9 +45,7 @@ def launch(
         name: of its primary config, ``conf/NAME.yaml``.
         schema: gives the dataclass that the config must fit; a function, since its module may be slow to import.
         task: does the work, given the checked config and the :class:`~spi_lightning.config.scope.Job`.
-        resumable: started again in the same folder, the task goes on where it was; once complete, it is not run again.
-        repeatable: started again in the same folder, with any settings, the task replaces what it made.
-        may_change: settings that may be others when an interrupted task goes on.
+        rerun: what happens in a folder that has been used; by default it is refused, but for the same settings.
     """
     if any(argument in ("--help", "-h") for argument in sys.argv[1:]):
         print(help_text(name, conf_folder(), sys.argv[1:]))
@@ -49,13 +62,22 @@ def launch(
     except SpiError as error:
         _complain(error)
         sys.exit(1)
+    refused: list[SpiError] = []
 
     def run(cfg: Any) -> None:
-        _run(cfg, schema(), task, resumable, repeatable, may_change)
+        try:
+            _run(cfg, schema(), task, rerun or Rerun())
+        except SpiError as error:
+            _complain(error)
+            if _elsewhere():
+                raise  # only so does the process that started this one learn of it
+            refused.append(error)
 
     # What a scheduler sends before it kills: leave in order, so that the status says so and workers end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))
     hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(run)()
+    if refused:
+        sys.exit(1)
 
 
 def conf_folder() -> Path:
@@ -73,38 +95,34 @@ def _fold_folder(fold: int | None, otherwise: str | int) -> str:
     return str(otherwise) if fold is None else f"folds/{fold}"
 
 
-def _run(
-    cfg: Any,
-    schema: type[T],
-    task: Callable[[T, Any], None],
-    resumable: bool,
-    repeatable: bool,
-    may_change: tuple[str, ...],
-) -> None:
+def _elsewhere() -> bool:
+    """Whether a launcher has put this job of a sweep into another process."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    return hydra.mode == RunMode.MULTIRUN and not hydra.launcher._target_.endswith(".BasicLauncher")
+
+
+def _run(cfg: Any, schema: type[T], task: Callable[[T, Any], None], rerun: Rerun[T]) -> None:
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from spi_lightning.config.check import checked
     from spi_lightning.config.earlier import earlier_state
     from spi_lightning.config.scope import job_scope, sole_job
 
-    runtime = HydraConfig.get()
-    folder = Path(runtime.runtime.output_dir)
+    folder = Path(HydraConfig.get().runtime.output_dir)
     config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
-    try:
-        settings = checked(schema, OmegaConf.to_container(cfg, resolve=True))
-        with sole_job(folder):
-            if not repeatable and earlier_state(folder, config_yaml, may_change) == "complete" and resumable:
-                print(f"{folder} is complete: nothing is left to do.")
-                return
-            with job_scope(folder, config_yaml) as job:
-                task(settings, job)
-    except SpiError as error:
-        _complain(error)
-        if runtime.mode == RunMode.MULTIRUN:  # Hydra goes on with the other jobs and reports this one at the end
-            raise
-        sys.exit(1)
+    settings = checked(schema, OmegaConf.to_container(cfg, resolve=True))
+    with sole_job(folder):
+        rerun.refuse(settings, folder, config_yaml)
+        state = None if rerun.repeatable else earlier_state(folder, config_yaml, rerun.may_change)
+        if state == "complete" and rerun.resumable and rerun.whole(settings, folder):
+            print(f"{folder} is complete: nothing is left to do.")
+            return
+        with job_scope(folder, config_yaml) as job:
+            task(settings, job)
 
 
 def _complain(error: SpiError) -> None:

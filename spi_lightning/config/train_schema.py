@@ -10,12 +10,12 @@ from spi_lightning.config.targets import check_target
 from spi_lightning.data.normalisation import Transform
 from spi_lightning.data.sampler import SamplerSettings
 from spi_lightning.data.splits import SplitSettings
+from spi_lightning.data.truth import TruthSettings
 from spi_lightning.errors import SpiError, require
 from spi_lightning.inference.ensemble import check_mirrors
 from spi_lightning.inference.mirroring import Mirror
 from spi_lightning.inference.thresholds import ThresholdSettings
 from spi_lightning.instrument import Geometry
-from spi_lightning.patterns.settings import LabelSettings
 from spi_lightning.training.settings import TrainerSettings
 
 
@@ -59,7 +59,7 @@ class TrainConfig:
     scheduler: dict[str, Any]
     trainer: TrainerSettings
     ensemble: EnsembleSettings
-    truth: LabelSettings
+    truth: TruthSettings
     paper: Literal["MaxF1", "moreSH"] | None
 
     def __post_init__(self) -> None:

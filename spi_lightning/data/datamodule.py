@@ -130,6 +130,7 @@ class ResumableLoader(DataLoader[Batch]):
     """
 
     sampler: SingleHitSampler
+    _given = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # which DataLoader types by its own iterator
         self._given = self.sampler.start
@@ -144,6 +145,7 @@ class ResumableLoader(DataLoader[Batch]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where :meth:`state_dict` was asked."""
         self.sampler.go_to(state["epoch"], state["step"])
+        self._given = self.sampler.start  # where nothing is left to train, nothing is asked for before the next save
 
 
 class _Gathered(Dataset[Batch]):

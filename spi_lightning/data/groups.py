@@ -37,7 +37,7 @@ def groups_of(frames: Frames, kind: GroupKind, blocks: int) -> np.ndarray:
     if kind == "none":
         return np.arange(n)
     if kind == "file":
-        return _numbered(_files(frames))
+        return _numbered(files_of(frames))
     if kind == "run":
         return _numbered(_runs(frames))
     if blocks > n:
@@ -50,7 +50,7 @@ def _numbered(keys: Iterable[Hashable]) -> np.ndarray:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def _files(frames: Frames) -> list[Path]:
+def files_of(frames: Frames) -> list[Path]:
     """The file of each pattern."""
     while isinstance(frames, PreparedRun):
         frames = frames.run
@@ -65,8 +65,8 @@ def _runs(frames: Frames) -> list[int]:
     by_stem = {stem: _run_number(stem) for stem in set(stems)}
     runs = [by_stem[stem] for stem in stems]
     if None in runs:
-        files = _files(frames)
-        by_file = {file: _run_number(file.stem) or _run_number(file.parent.name) for file in set(files)}
+        files = files_of(frames)
+        by_file = {file: _run_of(file) for file in set(files)}
         runs = [by_file[file] if run is None else run for run, file in zip(runs, files, strict=True)]
     found = [run for run in runs if run is not None]
     if len(found) < len(runs):
@@ -76,6 +76,11 @@ def _runs(frames: Frames) -> list[int]:
             "or that of its folder. Rename the files, or group by split.group=file or split.group=block."
         )
     return found
+
+
+def _run_of(file: Path) -> int | None:
+    number = _run_number(file.stem)
+    return _run_number(file.parent.name) if number is None else number
 
 
 def _run_number(name: str) -> int | None:

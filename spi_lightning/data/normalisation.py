@@ -26,9 +26,9 @@ class Normalisation:
         sd: their standard deviation.
     """
 
-    transform: Transform = "none"
-    mean: float = 0.0
-    sd: float = 1.0
+    transform: Transform
+    mean: float
+    sd: float
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.mean), "normalisation.mean", self.mean, "finite")

@@ -149,12 +149,13 @@ def check(splits: Splits, name: str) -> None:
         where = [part for part, indices in parts.items() for index in indices if index == twice[0]]
         raise SpiError(
             f"{name}: {len(twice)} patterns occur more than once, for instance '{splits.ids[twice[0]]}' in "
-            f"{' and '.join(where)}. A pattern may be in one fold, or in the test set. Make the splits anew."
+            f"{' and '.join(where)}. A pattern may be in one fold, or in the test set. Give another "
+            "run=FOLDER, which makes its own splits."
         )
     if (unknown := np.flatnonzero((times > 0) & (splits.labels < 0))).size:
         raise SpiError(
             f"{name}: {len(unknown)} patterns have no label, for instance '{splits.ids[unknown[0]]}'. Only labelled "
-            "patterns can train or test. Make the splits anew."
+            "patterns can train or test. Give another run=FOLDER, which makes its own splits."
         )
     for k, fold in enumerate(splits.folds):
         for label, kind in ((1, "single hit"), (0, "pattern that is no single hit")):
@@ -173,8 +174,16 @@ def labels_fingerprint(labels: np.ndarray) -> str:
 
 def _labels(run: Frames) -> np.ndarray:
     if run.labels is None:
+        about = " ".join(note for note in run.notes if "label" in note)
         raise SpiError(
             "The data has no labels, so there is nothing to train on. Give them with data.prepare.labels.path=FILE."
+            + (f" {about}" if about else "")
+        )
+    singles, others = (int((run.labels == label).sum()) for label in (1, 0))
+    if not singles or not others:
+        raise SpiError(
+            f"The labels know {singles} single hits and {others} others among {len(run)} patterns; both are needed. "
+            "Give other labels with data.prepare.labels.path=FILE."
         )
     return run.labels
 

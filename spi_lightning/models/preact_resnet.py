@@ -48,7 +48,6 @@ class PreActResNet(nn.Module):
         strides: Sequence[Stride] = ((1, 1), (2, 2), (2, 2), (2, 2), (2, 2), (2, 1)),
         activation: Activation = "leaky_relu",
         norm: Norm = "batch",
-        classes: int = 2,
     ):
         """Build the network and draw its weights (Kaiming normal, with the activation's slope).
 
@@ -58,7 +57,6 @@ class PreActResNet(nn.Module):
             strides: along rows and columns, of the first block of each stage.
             activation: after every norm.
             norm: before every activation.
-            classes: numbers that come out.
 
         Raises:
             SpiError: the stages do not agree in number, or a number is not positive.
@@ -67,7 +65,7 @@ class PreActResNet(nn.Module):
         stages = len(filters)
         require(len(blocks) == stages, "model.blocks", list(blocks), f"one number for each of {stages} stages")
         require(len(strides) == stages, "model.strides", list(strides), f"one pair for each of {stages} stages")
-        numbers = [*filters, *blocks, *(step for stride in strides for step in stride), classes]
+        numbers = [*filters, *blocks, *(step for stride in strides for step in stride)]
         require(min(numbers) >= 1, "model: the smallest number", min(numbers), "1 or more")
         if norm == "group":
             require(all(n % GROUPS == 0 for n in filters), "model.filters", list(filters), f"multiples of {GROUPS}")
@@ -81,7 +79,7 @@ class PreActResNet(nn.Module):
         self.blocks = nn.Sequential(*layers)
         self.norm = NORMS[norm](channels)
         self.activation = ACTIVATIONS[activation]()
-        self.head = nn.Linear(channels, classes)
+        self.head = nn.Linear(channels, 2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=SLOPE if activation == "leaky_relu" else 0.0)
@@ -91,7 +89,7 @@ class PreActResNet(nn.Module):
         return self.activation(self.norm(self.blocks(self.stem(patterns))))
 
     def forward(self, patterns: torch.Tensor) -> torch.Tensor:
-        """Normalised patterns ``(n, 1, rows, columns)`` → logits ``(n, classes)``."""
+        """Normalised patterns ``(n, 1, rows, columns)`` → logits ``(n, 2)``."""
         return self.head(self.features(patterns).mean((2, 3)))
 
 

@@ -14,13 +14,12 @@ class TimmNetwork(nn.Module):
     Pretrained weights are not offered: they would be fetched from elsewhere, and were learnt from photographs.
     """
 
-    def __init__(self, name: str, drop_rate: float = 0.0, classes: int = 2):
+    def __init__(self, name: str, drop_rate: float = 0.0):
         """Build the network.
 
         Args:
             name: as ``timm.list_models()`` has it, such as resnet18 or convnext_atto.
             drop_rate: dropout before the last layer.
-            classes: numbers that come out.
 
         Raises:
             SpiError: timm is not installed, or has no such network.
@@ -35,8 +34,8 @@ class TimmNetwork(nn.Module):
             ) from None
         if name not in timm.list_models():
             raise SpiError(f"model.name: timm {timm.__version__} has no '{name}'.{nearest(name, timm.list_models())}")
-        self.network = timm.create_model(name, pretrained=False, in_chans=1, num_classes=classes, drop_rate=drop_rate)
+        self.network = timm.create_model(name, pretrained=False, in_chans=1, num_classes=2, drop_rate=drop_rate)
 
     def forward(self, patterns: torch.Tensor) -> torch.Tensor:
-        """Normalised patterns ``(n, 1, rows, columns)`` → logits ``(n, classes)``."""
+        """Normalised patterns ``(n, 1, rows, columns)`` → logits ``(n, 2)``."""
         return self.network(patterns)

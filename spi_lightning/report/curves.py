@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from spi_lightning.analysis.classification import (
     average_precision,
@@ -26,6 +27,9 @@ PANELS = {
     "auroc": "AUROC",
 }
 LARGEST_LOGIT = 12.0  # scores beyond this logit on either side are drawn at the edge
+
+
+CALLED = {1: "single", 0: "other", -1: "unknown"}
 
 
 def precision_recall(
@@ -60,13 +64,16 @@ def precision_recall(
     return figure
 
 
-def score_histogram(scores: np.ndarray, labels: np.ndarray | None, threshold: float | None) -> Figure:
+def score_histogram(
+    scores: np.ndarray, labels: np.ndarray | None, threshold: float | None, title: str = "Scores"
+) -> Figure:
     """How many patterns have which score, by label, both axes stretched: a logit axis shows the scores near 0 and 1.
 
     Args:
         scores: ``(n,)``, probabilities of a single hit.
         labels: ``(n,)``: 1 single hit, 0 other, -1 unknown; None where nothing is known.
         threshold: to mark; None for none.
+        title: of the figure.
     """
     figure = Figure(figsize=(6.8, 4.2), layout="constrained")
     axis = figure.subplots()
@@ -89,7 +96,7 @@ def score_histogram(scores: np.ndarray, labels: np.ndarray | None, threshold: fl
         )
     ticks = np.array([1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999])
     axis.set_xticks(_logit(ticks), labels=[f"{tick:g}" for tick in ticks], fontsize=8, rotation=45)
-    axis.set(xlabel="score: probability of a single hit", ylabel="patterns", title="Scores", ylim=(0.6, None))
+    axis.set(xlabel="score: probability of a single hit", ylabel="patterns", title=title, ylim=(0.6, None))
     axis.legend(fontsize=8)
     return figure
 
@@ -113,6 +120,7 @@ def training_curves(folds: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
                     label = name if stage == "val" else None
                     axis.plot(*zip(*points, strict=True), style, color=colours[name], label=label, marker=mark, lw=1)
         axis.set(title=title, xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     axes[0].set_title("Loss: training dashed, validation solid")
     if all(line.get_ydata().min() > 0 for line in axes[0].lines):
@@ -124,12 +132,13 @@ def training_curves(folds: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
     return figure
 
 
-def worst_mistakes(scores: np.ndarray, labels: np.ndarray, how_many: int) -> np.ndarray:
-    """Which patterns' scores contradict their labels most.
+def worst_mistakes(scores: np.ndarray, labels: np.ndarray, threshold: float, how_many: int) -> np.ndarray:
+    """Which patterns that are called wrongly have the most wrong scores.
 
     Args:
         scores: ``(n,)``, probabilities of a single hit.
         labels: ``(n,)``: 1 single hit, 0 other, -1 unknown (left out).
+        threshold: from which on a pattern is called a single hit.
         how_many: to choose at most; half of them labelled single hits with the lowest scores, half of them others with
             the highest, and more of the one where there are few of the other.
 
@@ -137,34 +146,34 @@ def worst_mistakes(scores: np.ndarray, labels: np.ndarray, how_many: int) -> np.
         Their indices: single hits first, each part with the worst first.
     """
     order = np.argsort(scores, kind="stable")
-    missed = order[labels[order] == 1]
-    taken = order[::-1][labels[order[::-1]] == 0]
+    missed = order[(labels[order] == 1) & (scores[order] < threshold)]
+    taken = order[::-1][(labels[order[::-1]] == 0) & (scores[order[::-1]] >= threshold)]
     first = min(len(missed), max(how_many // 2, how_many - len(taken)))
     return np.concatenate([missed[:first], taken[: how_many - first]])
 
 
-def mistakes(
+def scored_patterns(
     frames: np.ndarray,
     mask: np.ndarray,
     ids: Sequence[str],
     scores: np.ndarray,
     labels: np.ndarray,
-    kinds: Sequence[str] | None = None,
+    truth: np.ndarray | None = None,
 ) -> Figure:
     """A contact sheet of patterns with their score and label.
 
     Args:
-        frames: ``(k, rows, columns)``, photons: those that :func:`worst_mistakes` chose.
+        frames: ``(k, rows, columns)``, photons.
         mask: ``(rows, columns)`` bool, True = good.
         ids: of these patterns.
         scores: ``(k,)``.
-        labels: ``(k,)``: 1 single hit, 0 other.
-        kinds: what they are in truth, where that is known.
+        labels: ``(k,)``: 1 single hit, 0 other, -1 unknown.
+        truth: the same, by the truth, where that is known.
     """
-    said = ["single" if label == 1 else "other" for label in labels]
+    said = [CALLED[int(label)] for label in labels]
     titles = [f"{name}\nlabel {word}, score {score:.2g}" for name, word, score in zip(ids, said, scores, strict=True)]
-    if kinds is not None:
-        titles = [f"{title}\nin truth {kind}" for title, kind in zip(titles, kinds, strict=True)]
+    if truth is not None:
+        titles = [f"{title}\nin truth {CALLED[int(true)]}" for title, true in zip(titles, truth, strict=True)]
     return contact_sheet(frames, mask, titles)
 
 

@@ -15,10 +15,16 @@ from spi_lightning.data.training_set import TrainingSet
 from spi_lightning.patterns.frames import Frames
 from spi_lightning.report import tables
 from spi_lightning.report.augmentation import augmentation_grid
-from spi_lightning.report.curves import mistakes, precision_recall, score_histogram, training_curves, worst_mistakes
+from spi_lightning.report.curves import (
+    precision_recall,
+    score_histogram,
+    scored_patterns,
+    training_curves,
+    worst_mistakes,
+)
 from spi_lightning.report.figures import save
 
-SHOWN = 24  # patterns on a contact sheet
+HIGHEST, MISTAKES = 12, 24  # patterns on a contact sheet
 VARIANTS = 9  # of a pattern, by augmentation
 
 
@@ -43,6 +49,7 @@ def write_tables(
     test: Judged,
     threshold: float,
     paper: tables.Paper | None,
+    chosen_here: bool,
 ) -> dict[str, Any]:
     """Write and print the cross-validation table and, where there is a test set, the test table.
 
@@ -54,12 +61,14 @@ def write_tables(
         test: scores of the test set.
         threshold: from which on a pattern is predicted to be a single hit.
         paper: whose figures to put beside.
+        chosen_here: whether the threshold was chosen on the out-of-fold scores.
 
     Returns:
         Values by labels, such as ``{"cross-validation f1": 0.7, ...}``.
     """
     truths = None if truth is None else [truth[fold.indices] for fold in folds]
-    made = [tables.cross_validation([(fold.scores, labels[fold.indices]) for fold in folds], threshold, paper, truths)]
+    scored = [(fold.scores, labels[fold.indices]) for fold in folds]
+    made = [tables.cross_validation(scored, threshold, paper, truths, chosen_here)]
     if len(test.indices):
         true = None if truth is None else truth[test.indices]
         made.append(tables.test_set(test.scores, labels[test.indices], threshold, paper, true))
@@ -83,27 +92,37 @@ def draw_scores(folder: Path, labels: np.ndarray, folds: list[Judged], test: Jud
     pairs = {name: (judged.scores, labels[judged.indices]) for name, judged in curves.items()}
     folder.mkdir(exist_ok=True)
     save(precision_recall(pairs, dict.fromkeys(pairs, threshold)), folder / "precision_recall.png")
-    save(score_histogram(*list(pairs.values())[-1], threshold), folder / "score_histogram.png")
+    name, (scores, known) = list(pairs.items())[-1]
+    save(score_histogram(scores, known, threshold, f"Scores, {name}"), folder / "score_histogram.png")
 
 
-def draw_patterns(folder: Path, run: Frames, labels: np.ndarray, judged: Judged) -> None:
-    """Draw ``highest.png``, the patterns with the highest scores, and ``mistakes.png``, the most wrong ones."""
+def draw_patterns(
+    folder: Path, run: Frames, labels: np.ndarray, truth: np.ndarray | None, judged: Judged, threshold: float
+) -> None:
+    """Draw ``highest.png``, the patterns with the highest scores, and ``mistakes.png``, the most wrong ones, if any."""
     known = labels[judged.indices]
-    highest = np.argsort(-judged.scores, kind="stable")[:SHOWN]
-    worst = worst_mistakes(judged.scores, known, SHOWN)
+    highest = np.argsort(-judged.scores, kind="stable")[:HIGHEST]
+    worst = worst_mistakes(judged.scores, known, threshold, MISTAKES)
     folder.mkdir(exist_ok=True)
     for name, chosen in (("highest", highest), ("mistakes", worst)):
-        indices = judged.indices[chosen]
-        figure = mistakes(run.read(indices), run.mask, run.ids[indices].tolist(), judged.scores[chosen], known[chosen])
-        save(figure, folder / f"{name}.png")
+        (folder / f"{name}.png").unlink(missing_ok=True)
+        if len(chosen):
+            indices = judged.indices[chosen]
+            true = None if truth is None else truth[indices]
+            ids = run.ids[indices].tolist()
+            figure = scored_patterns(run.read(indices), run.mask, ids, judged.scores[chosen], known[chosen], true)
+            save(figure, folder / f"{name}.png")
 
 
 def draw_training(folder: Path, histories: dict[str, Path]) -> None:
     """Draw ``training.png`` from each fold's ``history.csv``."""
     rows = {}
     for name, path in histories.items():
-        with open(path, newline="", encoding="utf-8") as file:
-            rows[name] = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows[name] = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError) as error:
+            print(f"{path} cannot be read ({error}): {name} is left out of training.png.")
     folder.mkdir(exist_ok=True)
     save(training_curves(rows), folder / "training.png")
 

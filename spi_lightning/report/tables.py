@@ -63,6 +63,12 @@ INTERVALS = (
 )
 
 
+CHOSEN_HERE = (
+    "The threshold was chosen on these very scores, so that F1, precision and recall flatter; those of the test set do "
+    "not. The paper's threshold is 0.5."
+)
+
+
 @dataclass(frozen=True)
 class Row:
     """One quantity.
@@ -113,7 +119,11 @@ class Table:
 
 
 def cross_validation(
-    folds: Sequence[Scored], threshold: float, paper: Paper | None = None, truths: Sequence[np.ndarray] | None = None
+    folds: Sequence[Scored],
+    threshold: float,
+    paper: Paper | None = None,
+    truths: Sequence[np.ndarray] | None = None,
+    chosen_here: bool = False,
 ) -> Table:
     """The paper's Table 2 from out-of-fold scores, and the same quantities over all folds together.
 
@@ -123,6 +133,7 @@ def cross_validation(
         threshold: from which on a pattern is predicted to be a single hit.
         paper: whose figures to put beside.
         truths: of each fold, what its patterns are in truth, as labels; None where that is not known.
+        chosen_here: whether the threshold was chosen on these very scores.
     """
     scores, labels = (np.concatenate(parts) for parts in zip(*folds, strict=True))
     beside: Figures = {**PAPER_CROSS_VALIDATION[paper], **PAPER_TRAINING_SIZES} if paper else {}
@@ -135,6 +146,7 @@ def cross_validation(
     notes = [
         f"Threshold {threshold:.4g}. Mean ± sample standard deviation (n − 1) over {len(folds)} folds (the paper does "
         "not say which deviation it gives); the interval is that of all folds together.",
+        *([CHOSEN_HERE] if chosen_here else []),
         INTERVALS,
         *([TRUTH_BY_LABELS_NOTE] if truths is not None else []),
     ]

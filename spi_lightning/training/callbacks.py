@@ -94,4 +94,4 @@ class EpochSeed(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Seed by fold, epoch and rank."""
-        torch.manual_seed(hashed_seed(self.seed, self.fold, trainer.current_epoch, trainer.global_rank))
+        torch.manual_seed(hashed_seed(self.seed, self.fold, trainer.current_epoch, trainer.global_rank + 1))

@@ -31,7 +31,7 @@ def out_of_fold(folder: Path, splits: Splits) -> list[Scores]:
             f"{folder}: fold {names} of {len(paths)} is not finished. Start spi-train again with the settings of this "
             f"run and run={folder} (and fold=NUMBER for one alone)."
         )
-    found = [read_scores(path) for path in paths]
+    found = [_readable(path) for path in paths]
     for path, scores, indices in zip(paths, found, splits.folds, strict=True):
         if not np.array_equal(scores.ids, splits.ids[indices]) or scores.origin.data != splits.fingerprint:
             raise SpiError(
@@ -39,6 +39,15 @@ def out_of_fold(folder: Path, splits: Splits) -> list[Scores]:
                 "from several runs. Remove the fold's folder and train it again."
             )
     return found
+
+
+def _readable(path: Path) -> Scores:
+    try:
+        return read_scores(path)
+    except SpiError as error:
+        raise SpiError(
+            f"{error} Or remove {path.parent} and start spi-train again, which trains that fold anew."
+        ) from None
 
 
 def trained_networks(

@@ -32,7 +32,10 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "trainer.epochs", self.epochs, "1 or more")
-        require(self.validate_every >= 1, "trainer.validate_every", self.validate_every, "1 or more epochs")
+        fits = 1 <= self.validate_every <= self.epochs
+        require(
+            fits, "trainer.validate_every", self.validate_every, f"from 1 to trainer.epochs, which is {self.epochs}"
+        )
         clip = self.gradient_clip
         require(clip is None or clip > 0, "trainer.gradient_clip", clip, "positive, or null")
         require(self.threads >= 0, "trainer.threads", self.threads, "0 (one a core) or more")

@@ -99,9 +99,46 @@ def test_folds_one_by_one_and_as_a_sweep_give_the_same_tables(spi, here: Path) -
     spi("spi-evaluate", "run=parts")
     assert _same_results(here / "whole", here / "parts")
 
+    both = spi("spi-train", *TRAIN, "run=parts", "fold=0,1", "seed=1,2", "-m", ok=False)
+    assert "fold cannot be swept together with seed" in both.stderr
     other = spi("spi-train", *TRAIN, "run=parts", "fold=0", "optimizer.lr=0.5", ok=False)
     assert other.returncode == 1
     assert "optimizer.lr is 0.01 there and 0.5 here" in other.stderr
+
+
+def test_a_refused_fold_leaves_its_folder_free(spi, here: Path) -> None:
+    spi("spi-train", *TRAIN, "run=a", "fold=0")
+    refused = spi("spi-train", *TRAIN, "run=a", "fold=1", "seed=2", ok=False)
+    assert "seed is 1 there and 2 here" in refused.stderr
+    spi("spi-train", *TRAIN, "run=a", "fold=1")
+
+
+def test_a_failed_job_of_a_sweep_fails_in_a_sentence_and_the_others_run(spi, here: Path) -> None:
+    done = spi("spi-train", *TRAIN, "run=a", "split.singles=2000,null", "-m", ok=False)
+    assert done.returncode == 1
+    assert "split.singles asks for 2000" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (here / "a/1/tables/test.csv").is_file()
+
+
+def test_what_is_lost_of_a_complete_run_is_made_again(spi, here: Path) -> None:
+    unreachable = "ensemble.threshold={rule: precision, value: 1.0}"
+    first = spi("spi-train", *TRAIN, unreachable, "run=a", ok=False)
+    if first.returncode:
+        assert "choose anew with spi-evaluate run=" in first.stderr
+        spi("spi-train", *TRAIN, "run=a")
+    before = (here / "a/folds/1/predictions.h5").read_bytes()
+    for name in ("best.ckpt", "last.ckpt", "history.csv", "predictions.h5"):
+        (here / "a/folds/1" / name).unlink()
+    (here / "a/scores.h5").write_bytes(b"damaged")
+    (here / "a/folds/0/history.csv").unlink()
+    done = spi("spi-evaluate", "run=a", ok=False)
+    assert "fold 1 of 2 is not finished" in done.stderr
+    settings = [] if first.returncode else [unreachable]
+    again = spi("spi-train", *TRAIN, *settings, "run=a")
+    assert "left out of training.png" in again.stdout
+    assert (here / "a/folds/1/predictions.h5").read_bytes() == before
+    assert read_scores(here / "a/scores.h5").probabilities.size == 48
 
 
 def test_an_evaluation_with_another_threshold_scores_nothing_anew(spi, here: Path) -> None:
@@ -116,7 +153,9 @@ def test_an_evaluation_with_another_threshold_scores_nothing_anew(spi, here: Pat
     lowest = min(scores.probabilities[scores.labels == 1].min() for scores in out_of_fold)
     assert after.origin.threshold == pytest.approx(float(lowest))
     assert load_ensemble(here / "a/ensemble").threshold == after.origin.threshold
-    assert "Threshold" in done.stdout
+    assert "flatter" in done.stdout
+    spi("spi-evaluate", "run=a", "threshold=0.25")
+    assert load_ensemble(here / "a/ensemble").threshold == 0.25
 
 
 def test_a_killed_training_goes_on_to_the_same_result(spi, here: Path) -> None:
@@ -160,6 +199,8 @@ def test_sigterm_ends_in_order(here: Path) -> None:
         ("split.singles=4000", "split.singles asks for 4000 single hits"),
         ("data.path=nothing.cxi", "nothing.cxi"),
         ("truth.path=nothing.csv", "nothing.csv"),
+        ("truth.dataset=entry_1/nothing", "entry_1/nothing"),
+        ("trainer.validate_every=9", "from 1 to trainer.epochs, which is 2"),
         ("device=cuda:99", "device"),
     ],
 )

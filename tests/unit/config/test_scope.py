@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spi_lightning.config.earlier import earlier_state
+from spi_lightning.config.earlier import claim, earlier_state
 from spi_lightning.config.scope import job_scope, sole_job
 from spi_lightning.errors import SpiError
 
@@ -77,6 +77,7 @@ def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_job_may_go_on_with_what_matters_only_later(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()  # what it has made so far
     with pytest.raises(SystemExit), job_scope(tmp_path, "a: {b: 1, c: 2}\n"):
         raise SystemExit(143)
     assert earlier_state(tmp_path, "a: {b: 5, c: 2}\n", may_change=("a.b",)) == "stopped"
@@ -115,3 +116,39 @@ def test_one_process_at_a_time_and_leftovers_of_a_killed_one_are_cleared(tmp_pat
         assert "is at work in" in other.stderr
         assert "process" in other.stderr
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_a_job_that_failed_before_it_made_anything_binds_nobody(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"), job_scope(tmp_path, "seed: 1\n"):
+        raise ValueError("no")
+    assert earlier_state(tmp_path, "seed: 2\n") is None
+    (tmp_path / "splits.json").touch()
+    with pytest.raises(SpiError, match="seed is 1 there and 2 here"):
+        earlier_state(tmp_path, "seed: 2\n")
+
+
+def test_a_damaged_config_of_an_earlier_job_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("x: [\n")
+    with pytest.raises(SpiError, match=r"what an earlier job left in .* cannot be read") as told:
+        earlier_state(tmp_path, "seed: 1\n")
+    assert "\n" not in str(told.value)
+
+
+def test_a_part_of_a_run_must_agree_with_the_others(tmp_path: Path) -> None:
+    claim(tmp_path, "fold: 1\nseed: 1\ncut: 0.5\n", ("cut",))
+    claim(tmp_path, "fold: 2\nseed: 1\ncut: 0.7\n", ("cut",))
+    with pytest.raises(SpiError, match="seed is 1 there and 2 here"):
+        claim(tmp_path, "fold: 3\nseed: 2\ncut: 0.5\n", ("cut",))
+
+
+def test_what_another_job_writes_inside_the_folder_is_left_to_it(tmp_path: Path) -> None:
+    own, other = tmp_path / "scores.partial-1", tmp_path / "folds/1/scores.partial-2"
+    other.parent.mkdir(parents=True)
+    (other.parent / "lock").touch()
+    own.touch()
+    other.touch()
+    with sole_job(tmp_path):
+        assert not own.exists()
+        assert other.exists()
+    with sole_job(other.parent):
+        assert not other.exists()

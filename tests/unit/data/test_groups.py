@@ -63,3 +63,11 @@ def test_a_run_that_cannot_be_told_is_refused(tmp_path: Path, name: str) -> None
 def test_more_blocks_than_patterns_are_refused() -> None:
     with pytest.raises(SpiError, match=r"split.blocks is 4, but the data has 3"):
         groups_of(labelled_run([0] * 3), "block", 4)
+
+
+def test_run_0_is_a_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run7"
+    run = open_run([write(folder / "amo_r0000.cxi", 2, ["a", "b"]), write(folder / "amo_r0003.cxi", 1, ["c"])])
+    assert groups_of(run, "run", 1).tolist() == [0, 0, 1]
+    alone = open_run([write(tmp_path / "run7" / "x_r0000.cxi", 1, ["d"]), write(tmp_path / "run7" / "y.cxi", 1, ["e"])])
+    assert groups_of(alone, "run", 1).tolist() == [0, 1]

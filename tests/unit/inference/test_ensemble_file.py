@@ -85,7 +85,7 @@ def test_the_fingerprint_is_of_what_scores_depend_on(folder: Path) -> None:
     assert second.threshold == 0.9
     assert second.fingerprint == first.fingerprint
     weights = small_ensemble(2).networks
-    for changes in ({"mirrors": ("none",)}, {"normalisation": Normalisation("sqrt")}, {"networks": weights}):
+    for changes in ({"mirrors": ("none",)}, {"normalisation": Normalisation("sqrt", 0.1, 0.9)}, {"networks": weights}):
         save_ensemble(folder, dataclasses.replace(first, **changes))
         assert load_ensemble(folder).fingerprint != first.fingerprint, changes
 

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from sklearn import metrics
 
-from spi_lightning.report.curves import mistakes, precision_recall, score_histogram, training_curves, worst_mistakes
+from spi_lightning.report.curves import (
+    precision_recall,
+    score_histogram,
+    scored_patterns,
+    training_curves,
+    worst_mistakes,
+)
 from spi_lightning.report.figures import save
 
 
@@ -59,8 +65,11 @@ def test_each_fold_has_its_curves() -> None:
 def test_the_worst_mistakes_are_the_lowest_single_hits_and_the_highest_others(seed: int, n: int, wanted: int) -> None:
     rng = np.random.default_rng(seed)
     scores, labels = rng.random(n), rng.integers(-1, 2, n)
-    chosen = worst_mistakes(scores, labels, wanted)
-    assert len(set(chosen.tolist())) == len(chosen) == min(wanted, (labels >= 0).sum())
+    threshold = rng.random()
+    chosen = worst_mistakes(scores, labels, threshold, wanted)
+    wrong = ((labels == 1) & (scores < threshold)) | ((labels == 0) & (scores >= threshold))
+    assert wrong[chosen].all()
+    assert len(set(chosen.tolist())) == len(chosen) == min(wanted, wrong.sum())
     singles, others = chosen[labels[chosen] == 1], chosen[labels[chosen] == 0]
     assert chosen.tolist() == [*singles, *others]
     assert np.allclose(scores[singles], np.sort(scores[labels == 1])[: len(singles)])
@@ -70,9 +79,10 @@ def test_the_worst_mistakes_are_the_lowest_single_hits_and_the_highest_others(se
 def test_pictures_can_be_saved(tmp_path: Path) -> None:
     scores, labels = scored()
     frames = np.random.default_rng(0).poisson(1.0, (4, 12, 6))
-    sheet = mistakes(frames, np.ones((12, 6), bool), list("abcd"), scores[:4], labels[:4], ["x", "y", "z", "w"])
+    truth = np.array([0, 1, -1, 1])
+    sheet = scored_patterns(frames, np.ones((12, 6), bool), list("abcd"), scores[:4], labels[:4], truth)
     titles = [axis.get_title() for axis in sheet.axes]
-    assert titles[0] == f"a\nlabel single, score {scores[0]:.2g}\nin truth x"
+    assert titles[0] == f"a\nlabel single, score {scores[0]:.2g}\nin truth other"
     figures = {
         "sheet": sheet,
         "curve": precision_recall({"ours": (scores, labels)}),

@@ -121,6 +121,12 @@ def test_files_hold_what_the_table_holds(tmp_path: Path, capsys: pytest.CaptureF
     assert "0.731" in printed
 
 
+def test_a_threshold_that_was_chosen_on_the_same_scores_is_told() -> None:
+    told = [tables.cross_validation([scored(0)], 0.3, chosen_here=chosen).notes for chosen in (True, False)]
+    assert any("flatter" in note for note in told[0])
+    assert not any("flatter" in note for note in told[1])
+
+
 def test_one_fold_has_no_deviation() -> None:
     row = by_quantity(tables.cross_validation([scored(0)], 0.5))["f1"]
     assert row.sd is None

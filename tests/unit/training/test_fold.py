@@ -67,17 +67,50 @@ class _Killed(Exception):
     pass
 
 
+def _network_with_dropout() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Dropout(0.3), small_network())
+
+
+def test_dropout_draws_the_same_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"network": _network_with_dropout, "trainer": replace(TRAINER, epochs=4)}
+    whole = trained(tmp_path / "whole", **settings)
+    _stop_at(monkeypatch, 9)
+    with pytest.raises(_Killed):
+        trained(tmp_path / "stopped", **settings)
+    monkeypatch.undo()
+    assert _same(whole, trained(tmp_path / "stopped", **settings))
+
+
+def test_a_fold_that_was_stopped_before_its_predictions_makes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path / "whole")
+
+    def stop(*_: object) -> None:
+        raise _Killed
+
+    monkeypatch.setattr("spi_lightning.training.fold._predict", stop)
+    with pytest.raises(_Killed):
+        trained(tmp_path / "stopped")
+    monkeypatch.undo()
+    assert _same(whole, trained(tmp_path / "stopped"))
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    train = SingleHitModule.training_step
+
+    def stopping(self: SingleHitModule, batch, batch_idx: int) -> torch.Tensor:
+        if self.trainer.global_step == step:
+            raise _Killed
+        return train(self, batch, batch_idx)
+
+    monkeypatch.setattr(SingleHitModule, "training_step", stopping)
+
+
 @pytest.mark.parametrize("at", [5, 8, 17])
 def test_what_was_stopped_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     whole = trained(tmp_path / "whole", trainer=LONGER)
-    step = SingleHitModule.training_step
-
-    def stopping(self: SingleHitModule, batch, batch_idx: int) -> torch.Tensor:
-        if self.trainer.global_step == at:
-            raise _Killed
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(SingleHitModule, "training_step", stopping)
+    _stop_at(monkeypatch, at)
     with pytest.raises(_Killed):
         trained(tmp_path / "stopped", trainer=LONGER)
     assert not (tmp_path / "stopped" / "predictions.h5").exists()

@@ -48,6 +48,9 @@ def test_missing_and_foreign_folds_are_told(run_folder: Path, tmp_path: Path) ->
     shutil.copy(folder / "folds/0/predictions.h5", folder / "folds/1/predictions.h5")
     with pytest.raises(SpiError, match=r"does not hold the patterns that splits\.json has for this fold"):
         out_of_fold(folder, splits)
+    (folder / "folds/1/predictions.h5").write_bytes(b"cut off")
+    with pytest.raises(SpiError, match=r"remove .*folds/1 and start spi-train again"):
+        out_of_fold(folder, splits)
     (folder / "folds/1/predictions.h5").unlink()
     with pytest.raises(SpiError, match="fold 1 of 2 is not finished"):
         out_of_fold(folder, splits)
@@ -70,6 +73,7 @@ def test_the_normalisation_is_that_of_the_training_set(tmp_path: Path) -> None:
     assert found.sd == pytest.approx(training_set.counts.std())
     assert found.zero == pytest.approx(-found.mean / found.sd)
     assert isinstance(read_normalisation(tmp_path), Normalisation)
-    (tmp_path / "normalisation.json").write_text('{"transform": "none", "mean": 0.0, "sd": 0.0}')
-    with pytest.raises(SpiError, match=r"normalisation\.sd"):
-        read_normalisation(tmp_path)
+    for damaged in ('{"transform": "none", "mean": 0.0, "sd": 0.0}', '{"transform": "none", "mean": 0.0}', "{}", "{"):
+        (tmp_path / "normalisation.json").write_text(damaged)
+        with pytest.raises(SpiError, match=r"normalisation\.(sd|json)"):
+            read_normalisation(tmp_path)
