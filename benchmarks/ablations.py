@@ -9,6 +9,7 @@ seeds. "No ensemble" and "no mirroring" are the first variant's own networks, us
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ COUNTED = {"F1": f1, "precision": precision, "recall": recall}
 CUTS = ("", " at 0.5")  # the threshold chosen on the out-of-fold scores, and the paper's
 QUANTITIES = ("average precision", "AUROC", *(name + cut for cut in CUTS for name in COUNTED))
 
-Values = dict[str, float]
+Values = dict[str, float | None]  # None: 0/0
 
 
 def main(data: str, work: str) -> None:
@@ -58,10 +59,14 @@ def main(data: str, work: str) -> None:
     for name, found in results.items():
         line = {"variant": name, "seeds": len(found)}
         for quantity in QUANTITIES:
-            values = np.array([one[quantity] for one in found])
-            line[quantity] = f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+            values = [value for one in found if (value := one[quantity]) is not None]
+            line[quantity] = _mean_and_sd(values) + ("" if len(values) == len(found) else f" (in {len(values)})")
         rows.append(line)
     store("ablations", rows, {"values": results, "data": data})
+
+
+def _mean_and_sd(values: list[float]) -> str:
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "undefined"
 
 
 def _values(run: Path, variant: str) -> Iterator[tuple[str, Values]]:
@@ -78,8 +83,14 @@ def _values(run: Path, variant: str) -> Iterator[tuple[str, Values]]:
     if variant != next(iter(VARIANTS)):
         return
     singly = [_judged(test.models[:, k], labels, threshold) for k in range(test.models.shape[1])]
-    yield "no ensemble", {name: float(np.mean([one[name] for one in singly])) for name in QUANTITIES}
+    yield "no ensemble", {name: _mean([one[name] for one in singly]) for name in QUANTITIES}
     yield "no mirroring", _judged(_unmirrored(run, patterns, splits.test), labels, threshold)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """Of one network alone, on average; None where that is 0/0 for any."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if len(defined) == len(values) else None
 
 
 def _unmirrored(run: Path, patterns: object, test: np.ndarray) -> np.ndarray:
@@ -96,7 +107,8 @@ def _judged(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Values:
     values: Values = {"average precision": average_precision(ours, given), "AUROC": auroc(ours, given)}
     for cut, value in zip(CUTS, (threshold, 0.5), strict=True):
         counts = confusion(ours, given, value)
-        values |= {name + cut: float(quantity(counts)) for name, quantity in COUNTED.items()}
+        found = {name + cut: float(quantity(counts)) for name, quantity in COUNTED.items()}
+        values |= {name: None if math.isnan(value) else value for name, value in found.items()}
     return values
 
 

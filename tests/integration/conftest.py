@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,13 @@ def spi(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 
     def run(command: str, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
         done = subprocess.run(
-            [str(BIN / command), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+            [str(BIN / command), *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # tests run side by side, one a core
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         if ok:
             assert done.returncode == 0, done.stdout + done.stderr
