@@ -7,8 +7,8 @@ DEMO ?= outputs/demo
 .PHONY: help test check demo bench ablations figures clean
 
 help:
-	@echo "make demo       simulate, train, evaluate, predict on a fresh run   (some ten minutes)"
-	@echo "make test       style, types, all tests                             (some ten minutes)"
+	@echo "make demo       simulate, train, evaluate, predict on a fresh run   (five minutes)"
+	@echo "make test       style, types, all tests                             (some minutes)"
 	@echo "make bench      speed against named baselines, into benchmarks/results"
 	@echo "make ablations  what each part of the method is worth, three seeds  (an hour)"
 	@echo "make figures    the figures of the documentation, after make demo"

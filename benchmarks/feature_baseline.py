@@ -38,13 +38,13 @@ from spi_lightning.analysis.classification import confusion, count_estimates, ra
 from spi_lightning.commands.parts import open_patterns, read_train_config
 from spi_lightning.config.train_schema import TrainConfig
 from spi_lightning.data.split_file import read_splits
+from spi_lightning.data.truth import read_truth
 from spi_lightning.errors import SpiError
 from spi_lightning.inference.preparation import as_trained
 from spi_lightning.inference.scores import read_scores
 from spi_lightning.inference.thresholds import ThresholdSettings, choose_threshold
 from spi_lightning.patterns import open_run
 from spi_lightning.patterns.frames import Frames
-from spi_lightning.patterns.labels import read_labels
 from spi_lightning.patterns.prepare import prepare
 from spi_lightning.progress import progress
 from spi_lightning.provenance import write_text
@@ -88,8 +88,7 @@ def compared(folder: Path, other: str | None = None, other_scores: str | None = 
     parts = {CROSS_VALIDATED: np.concatenate(splits.folds)} | ({TEST: splits.test} if len(splits.test) else {})
     labels = {name: splits.labels[indices] for name, indices in parts.items()}
     truths = {}
-    if config.truth.path is not None:
-        truth = read_labels(config.truth.path, run.ids, dataset=config.truth.dataset, kind=config.truth.kind)
+    if (truth := read_truth(run, config.truth)) is not None:
         truths = {name: truth[indices] for name, indices in parts.items()}
     network = {CROSS_VALIDATED: np.concatenate([scores.probabilities for scores in out_of_fold(folder, splits)])}
     if len(splits.test):
