@@ -6,8 +6,8 @@ import csv
 import dataclasses
 import json
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -20,16 +20,15 @@ from spi_lightning.inference.scores import read_scores
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns import open_run
 from spi_lightning.patterns.export_cxi import write_cxi
+from spi_lightning.patterns.prepare import prepare
 from spi_lightning.patterns.settings import CropSettings, PrepareSettings
 from tests.unit.inference.small import small_ensemble
 
 GEOMETRY = Geometry(photon_energy=1700.0, distance=0.13, pixel_size=75e-6, centre=(14.5, 11.5))
-CODE = "from spi_lightning.commands.predict import main; main()"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def predict(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+def predict(spi, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """Run spi-predict in an empty folder that holds two files of patterns and an ensemble trained on such."""
     rng = np.random.default_rng(3)
     for number, n in ((1, 25), (2, 15)):
@@ -46,21 +45,7 @@ def predict(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         )
     put_ensemble(tmp_path / "RUN/ensemble", PrepareSettings())
 
-    def run(*arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            [sys.executable, "-c", CODE, *arguments],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if ok:
-            assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    return run
+    return partial(spi, "spi-predict")
 
 
 def put_ensemble(folder: Path, prepare: PrepareSettings, shape: tuple[int, int] = (24, 30)) -> None:
@@ -193,3 +178,13 @@ def test_what_cannot_be_done_is_told_in_a_sentence(predict, tmp_path: Path, argu
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("out/*.h5"))
+
+
+def test_predicting_the_training_data_is_told(predict, tmp_path: Path) -> None:
+    ensemble = load_ensemble(tmp_path / "RUN/ensemble")
+    same = prepare(open_run([tmp_path / "run1.cxi"]), PrepareSettings()).fingerprint()
+    trained_on = dataclasses.replace(ensemble.trained_on, fingerprint=same)
+    save_ensemble(tmp_path / "own", dataclasses.replace(ensemble, trained_on=trained_on))
+    for name, told in (("run1", True), ("run2", False)):
+        done = predict("ensemble=own", f"data.path={name}.cxi", f"run={name}")
+        assert ("the very data of the training" in done.stdout) == told
