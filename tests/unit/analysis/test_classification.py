@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn import metrics
 
 from spi_lightning.analysis.classification import (
@@ -17,6 +18,7 @@ from spi_lightning.analysis.classification import (
     confusion,
     count_estimates,
     f1,
+    lowest_auroc,
     precision,
     precision_recall_curve,
     rank_estimates,
@@ -151,3 +153,16 @@ def test_the_papers_test_set_is_judged_within_seconds() -> None:
     for name, judge in (("auroc", metrics.roc_auc_score), ("average_precision", metrics.average_precision_score)):
         assert estimates[name].value == pytest.approx(judge(labels, scores), abs=1e-9)
         assert estimates[name].low < estimates[name].value < estimates[name].high
+
+
+def test_a_perfect_ranking_of_few_patterns_leaves_room_for_doubt() -> None:
+    rng = np.random.default_rng(0)
+    singles, others = rng.standard_normal((2, 100_000, 12))
+    lead = np.quantile(others.max(1) - singles[:, :8].min(1), 0.025)  # with which 2.5 % of samples have no error
+    found = lowest_auroc(8, 12)
+    assert found == pytest.approx(norm.cdf(lead / np.sqrt(2)), abs=0.003)
+    scores, labels = torch.linspace(0.01, 0.99, 20), (torch.arange(20) >= 12).long()
+    estimate = rank_estimates(scores, labels)["auroc"]
+    assert estimate == (1.0, found, 1.0)
+    assert lowest_auroc(1, 1) == pytest.approx(0.025)
+    assert 0.999 < lowest_auroc(1293, 169_890) < 1
