@@ -19,7 +19,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 test: check
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
