@@ -130,7 +130,7 @@ def _test_scores(folder: Path, config: TrainConfig, run: PreparedRun, splits: Sp
     origin = Origin(ensemble.fingerprint, splits.fingerprint, threshold, ensemble.mirrors)
     path = folder / "scores.h5"
     ids, labels = run.ids[splits.test], splits.labels[splits.test]
-    if (earlier := _earlier_scores(path, origin)) is not None:  # only the threshold may have changed
+    if (earlier := _earlier_scores(path, origin, ids)) is not None:  # only the threshold may have changed
         with score_file(path, ids, len(ensemble.networks), origin, labels) as write:
             write(0, earlier)
             return write.probabilities
@@ -143,8 +143,10 @@ def _test_scores(folder: Path, config: TrainConfig, run: PreparedRun, splits: Sp
         return write.probabilities
 
 
-def _earlier_scores(path: Path, origin: Origin) -> np.ndarray | None:
+def _earlier_scores(path: Path, origin: Origin, ids: np.ndarray) -> np.ndarray | None:
     """Scores ``(n, networks)`` by the same networks of the same patterns; None where none can be read."""
+    import numpy as np
+
     from spi_lightning.errors import SpiError
     from spi_lightning.inference.scores import read_scores
 
@@ -153,4 +155,4 @@ def _earlier_scores(path: Path, origin: Origin) -> np.ndarray | None:
     except SpiError:
         return None
     same = (earlier.origin.source, earlier.origin.data) == (origin.source, origin.data)
-    return earlier.models if same else None
+    return earlier.models if same and np.array_equal(earlier.ids, ids) else None

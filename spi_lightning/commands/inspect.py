@@ -32,9 +32,8 @@ def inspect(config: InspectConfig, job: Job) -> None:
     from spi_lightning.report.inspection import look_at, print_facts
 
     data = config.data
-    paths = [data.path] if isinstance(data.path, str) else list(data.path)
-    run = open_run(paths, dataset=data.dataset, detector=data.detector, mask_bits=data.mask_bits)
-    job.record({"data": {"path": paths, "fingerprint": run.fingerprint()}})
+    run = open_run(data.path, dataset=data.dataset, detector=data.detector, mask_bits=data.mask_bits)
+    job.record({"data": {"path": data.path, "fingerprint": run.fingerprint()}})
     try:
         facts = look_at(run, prepare(run, data.prepare, config.instrument), job.folder, config.patterns)
     except SpiError as error:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from spi_lightning.config.check import checked
 from spi_lightning.config.targets import instantiate
 from spi_lightning.config.train_schema import TrainConfig
-from spi_lightning.data.device import available_cores, choose_device
+from spi_lightning.data.device import choose_device
 from spi_lightning.data.normalisation import Normalisation
 from spi_lightning.data.splits import Splits
 from spi_lightning.errors import SpiError
@@ -49,8 +48,7 @@ def read_train_config(folder: Path) -> TrainConfig:
 def open_patterns(config: TrainConfig) -> PreparedRun:
     """The labelled run that the config names, prepared."""
     data = config.data
-    paths = [data.path] if isinstance(data.path, str) else list(data.path)
-    run = open_run(paths, dataset=data.dataset, detector=data.detector, mask_bits=data.mask_bits)
+    run = open_run(data.path, dataset=data.dataset, detector=data.detector, mask_bits=data.mask_bits)
     return prepare(run, data.prepare, config.instrument)
 
 
@@ -60,8 +58,6 @@ def training_recipe(config: TrainConfig, normalisation: Normalisation) -> Recipe
     Raises:
         SpiError: the config names what is not there: a device, a class, a value of its parameters.
     """
-    if choose_device(config.device) == "cpu":
-        torch.set_num_threads(config.trainer.threads or available_cores())
     return Recipe(
         network=partial(instantiate, config.model, "model", "model"),
         loss=partial(instantiate, config.loss, "loss", "loss"),

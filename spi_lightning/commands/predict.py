@@ -92,8 +92,7 @@ def _run(config: PredictConfig, ensemble: Ensemble) -> PreparedRun:
         mask_bits = trained.mask_bits if mask_bits is None else mask_bits
     else:
         settings = checked(PrepareSettings, data.prepare, "data.prepare")
-    paths = [data.path] if isinstance(data.path, str) else list(data.path)
-    stored = open_run(paths, dataset=data.dataset, detector=data.detector, mask_bits=mask_bits)
+    stored = open_run(data.path, dataset=data.dataset, detector=data.detector, mask_bits=mask_bits)
     run = prepare(stored, settings, config.instrument)
     ensemble.check_shape(run.shape)
     if config.export.emc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from spi_lightning.config.launch import Rerun, launch
@@ -51,6 +52,8 @@ def train(config: TrainConfig, job: Job) -> None:
     """Train all folds and evaluate the ensemble; or one fold alone, in ``RUN/folds/K``."""
     from spi_lightning.commands.parts import about, open_patterns, training_recipe
     from spi_lightning.config.scope import sole_job
+    from spi_lightning.config.targets import instantiate
+    from spi_lightning.data.device import choose_device
     from spi_lightning.data.training_set import load_training_set
     from spi_lightning.data.truth import read_truth
     from spi_lightning.progress import progress
@@ -58,6 +61,9 @@ def train(config: TrainConfig, job: Job) -> None:
     from spi_lightning.training.fold import train_fold
     from spi_lightning.training.shared import settled_normalisation, settled_splits
 
+    choose_device(config.device)  # what is not there, or cannot be built, is told before anything is read
+    for role in ("model", "loss", "augmentation"):
+        instantiate(getattr(config, role), role, role)
     folder = job.folder if config.fold is None else job.folder.parents[1]
     run = open_patterns(config)
     truth = read_truth(run, config.truth)  # not used before the end, but whether it is there is told now
@@ -83,10 +89,8 @@ def train(config: TrainConfig, job: Job) -> None:
         draw_augmentation(folder / "figures", training_set, recipe.pipeline, recipe.normalisation)
     for fold in range(config.split.folds) if config.fold is None else [config.fold]:
         place = folder / "folds" / str(fold)
-        if config.fold is not None:
-            train_fold(recipe, training_set, splits, fold, place)
-            continue
-        with sole_job(place):  # a job of that fold alone may be at work there
+        # A job that trains one fold holds its folder already; to the others, one may be at work there.
+        with sole_job(place) if config.fold is None else nullcontext():
             train_fold(recipe, training_set, splits, fold, place)
     if config.fold is None:
         from spi_lightning.commands.evaluate import evaluate_run

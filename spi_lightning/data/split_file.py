@@ -15,7 +15,7 @@ from spi_lightning.patterns.frames import Frames
 from spi_lightning.provenance import write_json
 
 FORMAT = 1
-_ANEW = "Give another run=FOLDER to make splits for these data, or remove that file to make them anew."
+_ANEW = "Give another run=FOLDER, which makes splits for these data."
 
 
 @dataclass(frozen=True)

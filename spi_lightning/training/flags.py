@@ -18,10 +18,12 @@ def flags_restored() -> Iterator[None]:
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     workspace = os.environ.get(WORKSPACE)
+    threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng():
             yield
     finally:
+        torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=only_warned)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
         if workspace is None:

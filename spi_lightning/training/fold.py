@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 from spi_lightning.data.datamodule import SpiDataModule
+from spi_lightning.data.device import available_cores
 from spi_lightning.data.seeds import hashed_seed
 from spi_lightning.data.splits import Splits
 from spi_lightning.data.training_set import TrainingSet
@@ -51,6 +52,8 @@ def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: 
     if (folder / PREDICTIONS).exists():
         return
     with flags_restored():
+        if recipe.device == "cpu":
+            torch.set_num_threads(recipe.trainer.threads or available_cores())
         _fit(recipe, training_set, splits, fold, folder)
         network = recipe.network()
     load_weights(network, folder / f"{recipe.checkpoint}.ckpt")

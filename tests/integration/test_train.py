@@ -200,6 +200,8 @@ def test_sigterm_ends_in_order(here: Path) -> None:
         ("data.path=nothing.cxi", "nothing.cxi"),
         ("truth.path=nothing.csv", "nothing.csv"),
         ("truth.dataset=entry_1/nothing", "entry_1/nothing"),
+        ("model.filters=[0]", "model.filters is [0]"),
+        ("loss.weights=[0.0,1.0]", "two positive numbers"),
         ("trainer.validate_every=9", "from 1 to trainer.epochs, which is 2"),
         ("device=cuda:99", "device"),
     ],
@@ -210,6 +212,7 @@ def test_what_is_wrong_is_told_before_training(spi, here: Path, setting: str, sa
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (here / "a/folds").exists()
+    assert not (here / "a/splits.json").exists()
 
 
 def test_a_mistyped_run_is_not_made(spi, here: Path) -> None:

@@ -88,7 +88,7 @@ def test_an_edited_file_is_refused(run: FakeRun, path: Path, edit: Callable[[dic
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"format": 1}', "\0"])
 def test_a_damaged_file_is_refused(run: FakeRun, path: Path, text: str) -> None:
     path.write_text(text)
-    with pytest.raises(SpiError, match=r"splits.json .*make them anew"):
+    with pytest.raises(SpiError, match=r"splits.json .*which makes splits for these data"):
         read_splits(path, run)
 
 

@@ -128,8 +128,12 @@ def test_the_end_is_kept_where_validation_does_not_divide_the_epochs(tmp_path: P
 
 def test_a_finished_fold_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("it was trained again"))
     trained(tmp_path)
+    assert {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir() if path.is_file()
+    } == before
 
 
 def test_best_is_a_checkpoint_of_its_own(tmp_path: Path) -> None:
@@ -180,8 +184,9 @@ def test_oversampling_shows_the_share_that_was_asked_for(tmp_path: Path, monkeyp
 
 def test_the_process_is_left_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    before = torch.get_rng_state()
-    trained(tmp_path)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    trained(tmp_path, trainer=replace(TRAINER, threads=threads + 1))
+    assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.are_deterministic_algorithms_enabled()
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
