@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spi_lightning.config.scope import Job
     from spi_lightning.config.train_schema import TrainConfig
     from spi_lightning.data.splits import Splits
-    from spi_lightning.inference.scores import Origin
+    from spi_lightning.inference.scores import Origin, Scores
     from spi_lightning.patterns.prepared import PreparedRun
 
 
@@ -85,7 +85,7 @@ def evaluate_run(
             f"{error} All folds are trained: choose anew with spi-evaluate run={folder} "
             "threshold='{rule: max_f1, value: null}'."
         ) from None
-    test = _test_scores(folder, config, run, splits, threshold)
+    test = _test_scores(folder, config, run, splits, folds, threshold)
     judged = [Judged(indices, fold.probabilities) for indices, fold in zip(splits.folds, folds, strict=True)]
     scored = Judged(splits.test, test)
     chosen_here = config.ensemble.threshold.rule != "fixed"
@@ -99,24 +99,28 @@ def evaluate_run(
         print(f"{name:>24}  {folder / name}")
 
 
-def _test_scores(folder: Path, config: TrainConfig, run: PreparedRun, splits: Splits, threshold: float) -> np.ndarray:
+def _test_scores(
+    folder: Path, config: TrainConfig, run: PreparedRun, splits: Splits, unseen: list[Scores], threshold: float
+) -> np.ndarray:
     """Save the ensemble, and score the test set with what was saved. Returns the mean probabilities ``(n,)``."""
+    import dataclasses
     from functools import partial
 
     from spi_lightning.commands.parts import trained_on
     from spi_lightning.config.targets import instantiate
     from spi_lightning.data.device import choose_device
-    from spi_lightning.inference.ensemble import Ensemble
+    from spi_lightning.inference.ensemble import Ensemble, ready
     from spi_lightning.inference.ensemble_file import load_ensemble, save_ensemble
     from spi_lightning.inference.predict import score_run
     from spi_lightning.inference.scores import Origin, score_file
     from spi_lightning.progress import progress
-    from spi_lightning.training.gathering import trained_networks
+    from spi_lightning.training.gathering import first_looks, trained_networks
     from spi_lightning.training.shared import read_normalisation
 
-    build = partial(instantiate, config.model, "model", "model")
+    build, device = partial(instantiate, config.model, "model", "model"), choose_device(config.device)
+    networks = trained_networks(folder, config.split.folds, config.ensemble.checkpoint, build)
     ensemble = Ensemble(
-        networks=trained_networks(folder, config.split.folds, config.ensemble.checkpoint, build),
+        networks=tuple(ready(network, device) for network in networks),
         architecture=config.model,
         normalisation=read_normalisation(folder),
         mirrors=config.ensemble.mirrors,
@@ -125,8 +129,9 @@ def _test_scores(folder: Path, config: TrainConfig, run: PreparedRun, splits: Sp
         trained_on=trained_on(config, run, splits),
         description={"seed": config.seed, "checkpoint": config.ensemble.checkpoint},
     )
-    save_ensemble(folder / "ensemble", ensemble)
-    ensemble = load_ensemble(folder / "ensemble", choose_device(config.device))
+    looks = first_looks(ensemble, run, splits, unseen)
+    save_ensemble(folder / "ensemble", dataclasses.replace(ensemble, first_looks=looks))
+    ensemble = load_ensemble(folder / "ensemble", device)
     origin = Origin(ensemble.fingerprint, splits.fingerprint, threshold, ensemble.mirrors)
     path = folder / "scores.h5"
     ids, labels = run.ids[splits.test], splits.labels[splits.test]

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from spi_lightning.config.predict_schema import PredictConfig
     from spi_lightning.config.scope import Job
+    from spi_lightning.inference.cascade import Cascade
     from spi_lightning.inference.ensemble import Ensemble
+    from spi_lightning.inference.low_precision import LowPrecision
     from spi_lightning.patterns.prepared import PreparedRun
 
 
@@ -32,9 +34,10 @@ def predict(config: PredictConfig, job: Job) -> None:
     from spi_lightning.provenance import write_json
 
     ensemble = _ensemble(config)
+    preview = _preview(config, ensemble)
     run = _run(config, ensemble)
     job.record({"ensemble": ensemble.fingerprint, "data": run.fingerprint(), "found": run.found})
-    probabilities, seconds = _scored(config, ensemble, run, job)
+    probabilities, seconds = _scored(config, ensemble, run, preview, job)
     selected = probabilities >= ensemble.threshold
     labels = None if run.labels is None else run.labels[selected]
     write_selection_csv(job.folder / "selection.csv", run.ids[selected], probabilities[selected], labels)
@@ -45,6 +48,7 @@ def predict(config: PredictConfig, job: Job) -> None:
         "networks": len(ensemble.networks),
         "mirrors": list(ensemble.mirrors),
         "patterns per second": round(len(run) / seconds, 1),
+        **(preview.facts(len(run)) if preview else {}),
         **_agreement(probabilities, run.labels, ensemble.threshold),
         "notes": run.notes,
         "files": [str(job.folder / name) for name in ("scores.h5", "selection.csv")],
@@ -110,7 +114,35 @@ def _run(config: PredictConfig, ensemble: Ensemble) -> PreparedRun:
     return run
 
 
-def _scored(config: PredictConfig, ensemble: Ensemble, run: PreparedRun, job: Job) -> tuple[np.ndarray, float]:
+def _preview(config: PredictConfig, ensemble: Ensemble) -> Cascade | LowPrecision | None:
+    """The cheaper look that every pattern is given first, if any."""
+    from spi_lightning.errors import SpiError
+    from spi_lightning.inference.cascade import Cascade
+    from spi_lightning.inference.engine import Engine
+    from spi_lightning.inference.first_looks import choose_bound
+    from spi_lightning.inference.low_precision import LowPrecision, check_native
+
+    check_native(config.precision, ensemble.device)
+    settings, threshold = config.cascade, ensemble.threshold
+    if settings.enabled:
+        if ensemble.first_looks is None:
+            raise SpiError(
+                f"cascade.enabled: {config.ensemble} does not know what a first look shows. Run spi-evaluate on its "
+                "training, or choose cascade.enabled=false."
+            )
+        if config.mirrors is not None:
+            raise SpiError(
+                "cascade.enabled: the bound was learnt with the ensemble's own views. Leave mirrors=null, or choose "
+                "cascade.enabled=false."
+            )
+        bound = choose_bound(ensemble.first_looks, threshold, settings.missed)
+        return Cascade(Engine(ensemble, config.precision), bound, threshold, settings.audit)
+    return None if config.precision == "float32" else LowPrecision(Engine(ensemble, config.precision), threshold)
+
+
+def _scored(
+    config: PredictConfig, ensemble: Ensemble, run: PreparedRun, preview: Cascade | LowPrecision | None, job: Job
+) -> tuple[np.ndarray, float]:
     """Write ``scores.h5``. Returns the mean probabilities ``(n,)`` float32, and how many seconds it took."""
     import time
 
@@ -118,14 +150,15 @@ def _scored(config: PredictConfig, ensemble: Ensemble, run: PreparedRun, job: Jo
     from spi_lightning.inference.scores import Origin, score_file
     from spi_lightning.progress import progress
 
-    origin = Origin(ensemble.fingerprint, run.fingerprint(), ensemble.threshold, ensemble.mirrors)
+    bound = getattr(preview, "bound", None)
+    origin = Origin(ensemble.fingerprint, run.fingerprint(), ensemble.threshold, ensemble.mirrors, bound)
     networks = len(ensemble.networks)
     with (
         score_file(job.folder / "scores.h5", run.ids, networks, origin, run.labels) as write,
         progress("Scoring", len(run)) as advance,
     ):
         begin = time.perf_counter()
-        for start, models in score_run(ensemble, run, batch=config.batch, advance=advance):
+        for start, models in score_run(ensemble, run, batch=config.batch, advance=advance, preview=preview):
             write(start, models)
         return write.probabilities, time.perf_counter() - begin
 

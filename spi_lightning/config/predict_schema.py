@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spi_lightning.errors import require
+from spi_lightning.inference.cascade import CascadeSettings
+from spi_lightning.inference.engine import Precision
 from spi_lightning.inference.ensemble import check_mirrors, check_threshold
 from spi_lightning.inference.mirroring import Mirror
 from spi_lightning.instrument import Geometry
@@ -41,6 +43,8 @@ class PredictConfig:
     batch: int | None
     threshold: float | None
     mirrors: tuple[Mirror, ...] | None
+    precision: Precision
+    cascade: CascadeSettings
     instrument: Geometry
     data: PredictData
     export: Export

@@ -25,6 +25,7 @@ from spi_lightning.config.targets import instantiate
 from spi_lightning.data.normalisation import Normalisation
 from spi_lightning.errors import SpiError, require
 from spi_lightning.inference.ensemble import Ensemble, TrainedOn, check_mirrors, check_threshold, ready
+from spi_lightning.inference.first_looks import FirstLooks
 from spi_lightning.inference.mirroring import Mirror
 from spi_lightning.inference.thresholds import ThresholdSettings
 from spi_lightning.patterns.export_cxi import replaced_when_done
@@ -51,6 +52,7 @@ class _Facts:
     trained_on: TrainedOn
     description: dict[str, Any]
     weights_sha256: str
+    first_looks: FirstLooks | None = None
 
 
 def save_ensemble(folder: str | Path, ensemble: Ensemble) -> None:
@@ -93,6 +95,7 @@ def save_ensemble(folder: str | Path, ensemble: Ensemble) -> None:
         trained_on=dataclasses.replace(ensemble.trained_on, prepare=_portable(ensemble.trained_on.prepare)),
         description=ensemble.description | {"versions": provenance()["versions"], "commit": current_commit()},
         weights_sha256=digest,
+        first_looks=ensemble.first_looks,
     )
     write_json(folder / FACTS, dataclasses.asdict(facts))
 
@@ -129,6 +132,7 @@ def load_ensemble(folder: str | Path, device: str | torch.device = "cpu") -> Ens
         chosen_by=facts.chosen_by,
         trained_on=facts.trained_on,
         description=facts.description,
+        first_looks=facts.first_looks,
         fingerprint=_fingerprint(facts),
     )
 

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from spi_lightning.inference.ensemble import CPU_BATCH, Ensemble
-from spi_lightning.inference.parallel import each_on_one_core
+from spi_lightning.inference.engine import Engine, on_device
+from spi_lightning.inference.ensemble import Ensemble
 from spi_lightning.patterns.frames import Frames
 
 READ = 256  # patterns that are read at once, fewer where they are large
-GPU_BATCH = 512  # patterns that go through a network at once
+TOGETHER = 64  # patterns, on a CPU, that are scored in full at once after a preview: some for each core
+
+Part = tuple[int, np.ndarray]  # the first pattern's place, and counts
+
+
+class Preview(Protocol):
+    """A cheaper look at every pattern, after which only some have to be scored in full."""
+
+    def look(self, counts: torch.Tensor) -> torch.Tensor:
+        """Counts ``(n, rows, columns)`` → probabilities ``(n, networks)`` float32, NaN for a network left out."""
+
+    def unsettled(self, models: np.ndarray) -> np.ndarray:
+        """Which of the patterns with such probabilities are to be scored in full, bool ``(n,)``."""
+
+    def settled(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Told what scoring in full has changed, both ``(n, networks)``."""
+
+    def facts(self, patterns: int) -> dict[str, float | int]:
+        """What to tell the user, once so many patterns are scored."""
 
 
 def score_run(
@@ -22,50 +41,105 @@ def score_run(
     indices: np.ndarray | None = None,
     batch: int | None = None,
     advance: Callable[[int], object] = lambda n: None,
+    preview: Preview | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Score the patterns of a run, or some of them, while a thread reads ahead; a few blocks are in memory at once.
 
     Args:
-        ensemble: see :meth:`Ensemble.probabilities`.
+        ensemble: see :meth:`Ensemble.probabilities`, with which the scores agree to 1e-4.
         run: photon counts, prepared as those of the training were.
         indices: ``(n,)`` integers, of the patterns to score; None for all.
         batch: patterns that go through a network at once; None for what suits the device.
-        advance: told how many more have been scored.
+        advance: told how many more have been looked at.
+        preview: a cheaper look, after which only some patterns are scored in full; None to score all so.
 
     Yields:
-        Place of the first pattern (in ``indices``, or in the run), and the probabilities ``(k, networks)`` float32.
+        Place of the first pattern (in ``indices``, or in the run), and the probabilities ``(k, networks)`` float32: of
+        patterns that were not scored in full, as the preview gave them.
 
     Raises:
         SpiError: the patterns have another shape than those of the training, or cannot be read.
     """
     ensemble.check_shape(run.shape)
-    on_cpu = ensemble.device.type == "cpu"
-    patterns = batch or (CPU_BATCH if on_cpu else GPU_BATCH)
+    engine = Engine(ensemble)
+    patterns = batch or engine.batch
     size = max(READ, patterns)
     blocks = run.blocks(size) if indices is None else _chosen(run, indices, size)
-
-    def scored(part: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
-        start, counts = part
-        return start, ensemble.probabilities(torch.from_numpy(counts), patterns).cpu().numpy()
-
     parts = _parts(_one_ahead(blocks), patterns)
-    for start, models in each_on_one_core(scored, parts, torch.get_num_threads()) if on_cpu else map(scored, parts):
-        yield start, models
+    if preview is None:
+        for start, _, models in _scored(engine.probabilities, parts, engine):
+            advance(len(models))
+            yield start, models
+        return
+    held = _Held(engine, preview, patterns, patterns if engine.device.type != "cpu" else max(TOGETHER, patterns))
+    for start, counts, models in _scored(preview.look, parts, engine):
         advance(len(models))
+        held.add(start, counts, models)
+        if held.is_full:
+            yield from held.emptied()
+    yield from held.emptied()
 
 
-def _parts(blocks: Iterator[tuple[int, np.ndarray]], size: int) -> Iterator[tuple[int, np.ndarray]]:
+class _Held:
+    """What a preview has scored, until enough of it waits to be scored in full for that to be fast."""
+
+    def __init__(self, engine: Engine, preview: Preview, batch: int, enough: int):
+        self._engine, self._preview, self._batch, self._enough = engine, preview, batch, enough
+        self._done: list[tuple[int, np.ndarray]] = []
+        self._waiting: list[tuple[np.ndarray, int]] = []  # counts of a pattern, and its place among the done ones
+        self._places = 0
+
+    def add(self, start: int, counts: np.ndarray, models: np.ndarray) -> None:
+        for row in self._preview.unsettled(models).nonzero()[0].tolist():
+            self._waiting.append((counts[row].copy(), self._places + row))  # a copy: the block may go
+        self._done.append((start, models))
+        self._places += len(models)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= self._enough
+
+    def emptied(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Score what waits, and hand out all that was held."""
+        if self._waiting:
+            counts = np.stack([pattern for pattern, _ in self._waiting])
+            places = [place for _, place in self._waiting]
+            parts = _parts(iter([(0, counts)]), self._batch)
+            exact = np.concatenate(
+                [models for _, _, models in _scored(self._engine.probabilities, parts, self._engine)]
+            )
+            everything = np.concatenate([models for _, models in self._done])
+            self._preview.settled(everything[places], exact)
+            everything[places] = exact
+            ends = np.cumsum([len(models) for _, models in self._done])[:-1]
+            starts = [start for start, _ in self._done]
+            self._done = list(zip(starts, np.split(everything, ends), strict=True))
+        yield from self._done
+        self._done, self._waiting, self._places = [], [], 0
+
+
+def _scored(
+    function: Callable[[torch.Tensor], torch.Tensor], parts: Iterator[Part], engine: Engine
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    def applied(part: Part) -> tuple[int, np.ndarray, np.ndarray]:
+        start, counts = part
+        return start, counts, function(torch.from_numpy(counts)).cpu().numpy()
+
+    return on_device(applied, parts, engine.device)
+
+
+def _parts(blocks: Iterator[Part], size: int) -> Iterator[Part]:
     for first, counts in blocks:
         for start in range(0, len(counts), size):
             yield first + start, np.ascontiguousarray(counts[start : start + size])
 
 
-def _chosen(run: Frames, indices: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+def _chosen(run: Frames, indices: np.ndarray, size: int) -> Iterator[Part]:
     for start in range(0, len(indices), size):
         yield start, run.read(indices[start : start + size])
 
 
-def _one_ahead(blocks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+def _one_ahead(blocks: Iterator[Part]) -> Iterator[Part]:
     """The same blocks; while one is worked on, the next is read."""
     with ThreadPoolExecutor(1) as reader:
         waiting = reader.submit(next, blocks, None)

@@ -3,12 +3,14 @@
 ======================  ===============  =====================================================================
 ``id``                  ``(n,)`` UTF-8   pattern ids, in the order of the run, or of the indices that were asked for
 ``probability``         ``(n,)`` f4      of a single hit, the mean over the networks
-``models``              ``(n, m)`` f4    each network's, the mean over the mirrored views
+``models``              ``(n, m)`` f4    each network's, the mean over the mirrored views; behind a cascade, of patterns
+                                         that it left out, the first network's from one view, and NaN
 ``label``               ``(n,)`` i1      1 single hit, 0 other, -1 unknown; left out where nothing is known
 attribute ``source``                     fingerprint of the ensemble (or whatever names a fold's network)
 attribute ``data``                       fingerprint of the prepared run
 attribute ``threshold``                  from which on a pattern is called a single hit; NaN where none is chosen yet
 attribute ``mirrors``                    views, separated by commas
+attribute ``cascade``                    bound below which a first look left patterns out; NaN where it left out none
 attribute ``program``                    version of spi-lightning that wrote it
 ======================  ===============  =====================================================================
 """
@@ -45,12 +47,14 @@ class Origin:
         data: fingerprint of the prepared run.
         threshold: probability from which on a pattern is called a single hit; None where none is chosen yet.
         mirrors: views that were averaged.
+        cascade: probability of a first look below which patterns were left out; None where all are scored in full.
     """
 
     source: str
     data: str
     threshold: float | None
     mirrors: tuple[Mirror, ...]
+    cascade: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,7 @@ class Scores:
     Attributes:
         ids: ``(n,)`` str.
         probabilities: ``(n,)`` float32, mean over the networks.
-        models: ``(n, m)`` float32.
+        models: ``(n, m)`` float32; NaN of networks that a cascade has spared.
         labels: ``(n,)`` int8: 1 single hit, 0 other, -1 unknown; None where nothing is known.
         origin: where they come from.
     """
@@ -79,23 +83,25 @@ class ScoreWriter:
         probabilities: ``(n,)`` float32, mean over the networks, as far as written; NaN elsewhere.
     """
 
-    def __init__(self, models: h5py.Dataset):
-        self._models = models
+    def __init__(self, models: h5py.Dataset, cascade: bool):
+        self._models, self._cascade = models, cascade
         self.probabilities = np.full(len(models), np.nan, np.float32)
 
     def __call__(self, start: int, models: np.ndarray) -> None:
         """Write the scores ``(k, m)`` of the patterns from ``start`` on.
 
         Raises:
-            ValueError: the scores are not finite, or are not those of so many networks and patterns.
+            ValueError: the scores are not finite (behind a cascade, the first network's), or are not those of so many
+                networks and patterns.
         """
         stop = start + len(models)
         if models.shape[1:] != self._models.shape[1:] or not 0 <= start <= stop <= len(self._models):
             raise ValueError(f"Scores {models.shape} from {start} on do not fit into {self._models.shape}.")
-        if not np.isfinite(models).all():
+        needed = models[:, :1] if self._cascade else models
+        if not np.isfinite(needed).all():
             raise ValueError(f"Scores of the patterns {start} to {stop - 1} are not finite.")
         self._models[start:stop] = models
-        self.probabilities[start:stop] = models.mean(axis=1, dtype=np.float64)
+        self.probabilities[start:stop] = np.nanmean(models, axis=1, dtype=np.float64)
 
 
 @contextmanager
@@ -122,7 +128,8 @@ def score_file(
         if labels is not None:
             file.create_dataset("label", (n,), np.int8, data=np.asarray(labels))
         chunks = (min(n, CHUNK), models) if n else None
-        writer = ScoreWriter(file.create_dataset("models", (n, models), np.float32, chunks=chunks))
+        dataset = file.create_dataset("models", (n, models), np.float32, chunks=chunks)
+        writer = ScoreWriter(dataset, origin.cascade is not None)
         yield writer
         if missing := int(np.isnan(writer.probabilities).sum()):
             raise ValueError(f"{missing} of {n} patterns were given no score.")
@@ -135,6 +142,7 @@ def score_file(
                 "data": origin.data,
                 "threshold": math.nan if origin.threshold is None else origin.threshold,
                 "mirrors": ",".join(origin.mirrors),
+                "cascade": math.nan if origin.cascade is None else origin.cascade,
                 "program": spi_lightning.__version__,
             }
         )
@@ -167,7 +175,10 @@ def read_scores(path: str | Path) -> Scores:
     lengths = {len(values) for values in (probabilities, models, names, labels) if values is not None}
     if len(lengths) > 1:
         raise SpiError(f"{path}: its datasets speak of different numbers of patterns. {_AGAIN}")
-    for name, scores in (("probability", probabilities), ("models", models)):
+    expected = models.copy()
+    if origin.cascade is not None:
+        expected[:, 1:][np.isnan(models[:, 1:])] = 0
+    for name, scores in (("probability", probabilities), ("models", expected)):
         if not ((scores >= 0) & (scores <= 1)).all():
             raise SpiError(f"{path}: '{name}' has values that are no probabilities, from 0 to 1. {_AGAIN}")
     if labels is not None and not np.isin(labels, (-1, 0, 1)).all():
@@ -212,7 +223,16 @@ def _origin(path: str | Path, attributes: dict[str, object]) -> Origin:
     texts = isinstance(source, str) and isinstance(data, str)
     if not (texts and views and ",".join(views) == mirrors and isinstance(threshold, float)):
         raise SpiError(f"{path}: its attributes do not say where the scores come from. {_AGAIN}")
-    return Origin(str(source), str(data), None if math.isnan(threshold) else float(threshold), tuple(views))
+    cascade = attributes.get("cascade", math.nan)
+    if not isinstance(cascade, float):
+        raise SpiError(f"{path}: its attribute 'cascade' is not a number. {_AGAIN}")
+    return Origin(
+        str(source),
+        str(data),
+        None if math.isnan(threshold) else float(threshold),
+        tuple(views),
+        None if math.isnan(cascade) else float(cascade),
+    )
 
 
 def _values(file: h5py.File, name: str, kinds: str, axes: int) -> np.ndarray:

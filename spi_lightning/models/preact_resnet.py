@@ -109,7 +109,7 @@ class Block(nn.Module):
         """``(n, channels, rows, columns)`` → ``(n, filters, rows / stride[0], columns / stride[1])``."""
         active = self.first(x)
         skip = x if self.shortcut is None else self.shortcut(active)
-        return self.second_conv(self.second(self.first_conv(active))) + skip
+        return self.second_conv(self.second(self.first_conv(active))).add_(skip)  # in place, to spare memory
 
 
 class Shortcut(nn.Module):

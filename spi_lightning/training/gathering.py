@@ -6,11 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from spi_lightning.data.splits import Splits
 from spi_lightning.errors import SpiError
+from spi_lightning.inference.engine import view_probabilities
+from spi_lightning.inference.ensemble import Ensemble
+from spi_lightning.inference.first_looks import FirstLooks, candidates
+from spi_lightning.inference.folding import folded
+from spi_lightning.inference.predict import score_run
 from spi_lightning.inference.scores import Scores, read_scores
+from spi_lightning.patterns.frames import Frames
+from spi_lightning.progress import progress
 from spi_lightning.training.fold import PREDICTIONS, load_weights
 
 
@@ -69,3 +77,31 @@ def trained_networks(
         networks.append(build())
         load_weights(networks[-1], folder / "folds" / str(fold) / f"{checkpoint}.ckpt")
     return tuple(networks)
+
+
+def first_looks(ensemble: Ensemble, run: Frames, splits: Splits, unseen: list[Scores]) -> FirstLooks:
+    """What a first look says of those training patterns that might be selected: by the network that had not seen them.
+
+    Args:
+        ensemble: the networks of all folds, in their order.
+        run: the labelled patterns.
+        splits: of the training.
+        unseen: see :func:`out_of_fold`.
+    """
+    pooled = np.concatenate([fold.probabilities for fold in unseen])
+    places, floor = candidates(pooled, splits.labels[np.concatenate(splits.folds)])
+    owners = np.repeat(np.arange(len(unseen)), [len(fold.probabilities) for fold in unseen])[places]
+    indices = np.concatenate(splits.folds)[places]
+    first = np.empty(len(indices), np.float32)
+    full = np.empty(len(indices), np.float32)
+    with progress("Learning what a first look shows", len(indices)) as advance:
+        for fold, network in enumerate(ensemble.networks):
+            mine = owners == fold
+            if mine.any():
+                counts = torch.from_numpy(run.read(indices[mine]))
+                looks = view_probabilities(folded(network), counts, ensemble.normalisation, ensemble.mirrors[:1])
+                first[mine] = looks.cpu().numpy()
+        for start, models in score_run(ensemble, run, indices, advance=advance):
+            full[start : start + len(models)] = models.mean(axis=1, dtype=np.float64)
+    full = np.maximum(full, pooled[places])
+    return FirstLooks(tuple(first.tolist()), tuple(full.tolist()), floor)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from spi_lightning.inference.ensemble_file import load_ensemble, save_ensemble
+from spi_lightning.inference.first_looks import FirstLooks, choose_bound
 from spi_lightning.inference.scores import read_scores
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns import open_run
@@ -178,6 +179,30 @@ def test_what_cannot_be_done_is_told_in_a_sentence(predict, tmp_path: Path, argu
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("out/*.h5"))
+
+
+def test_a_cascade_selects_what_the_ensemble_selects(predict, tmp_path: Path) -> None:
+    threshold = middle(tmp_path)
+    arguments = ("ensemble=RUN/ensemble", "data.path=run*.cxi", f"threshold={threshold}")
+    told = predict(*arguments, "run=early", "cascade.enabled=true", ok=False)
+    assert "does not know what a first look shows. Run spi-evaluate" in told.stderr
+    ensemble = load_ensemble(tmp_path / "RUN/ensemble")
+    spread = np.linspace(threshold - 0.01, threshold + 0.02, 30).tolist()
+    looks = FirstLooks(tuple(spread), (threshold,) * 30, 0.05)
+    save_ensemble(tmp_path / "RUN/ensemble", dataclasses.replace(ensemble, first_looks=looks))
+    predict(*arguments, "run=full")
+    predict(*arguments, "run=fast", "cascade.enabled=true", "cascade.missed=0.1", "cascade.audit=1.0")
+    full, fast = (read_scores(tmp_path / name / "scores.h5") for name in ("full", "fast"))
+    bound = fast.origin.cascade
+    assert bound == choose_bound(looks, threshold, 0.1)
+    assert full.origin.cascade is None
+    np.testing.assert_allclose(fast.models, full.models, atol=1e-6)  # for the audit was of all
+    facts = summary(tmp_path / "fast")
+    assert 0 < facts["needed all networks"] < 40
+    assert facts["audited"] == 40 - facts["needed all networks"]
+    assert (tmp_path / "fast/selection.csv").read_text() == (tmp_path / "full/selection.csv").read_text()
+    told = predict(*arguments, "run=views", "cascade.enabled=true", "mirrors=[none]", ok=False)
+    assert "Leave mirrors=null" in told.stderr
 
 
 def test_predicting_the_training_data_is_told(predict, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from spi_lightning.data.normalisation import Normalisation
 from spi_lightning.errors import SpiError
 from spi_lightning.inference.ensemble import TrainedOn
 from spi_lightning.inference.ensemble_file import load_ensemble, save_ensemble
+from spi_lightning.inference.first_looks import FirstLooks
 from spi_lightning.inference.thresholds import ThresholdSettings
 from tests.unit.inference.small import SHAPE, small_ensemble
 from tests.unit.patterns.fake_run import photons
@@ -69,6 +70,15 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(tmp_path: Path) -> None:
         assert getattr(loaded, name) == getattr(saved, name), name
     assert loaded.description["experiment"] == "a test"
     assert loaded.description["versions"]["torch"] == torch.__version__
+
+
+def test_first_looks_are_kept_and_change_no_score(folder: Path, tmp_path: Path) -> None:
+    looks = FirstLooks((0.1, 0.25), (0.5, 1.0), 0.05)
+    assert load_ensemble(folder).first_looks is None
+    save_ensemble(tmp_path / "other", dataclasses.replace(load_ensemble(folder), first_looks=looks))
+    other = load_ensemble(tmp_path / "other")
+    assert other.first_looks == looks
+    assert other.fingerprint == load_ensemble(folder).fingerprint
 
 
 def test_the_folder_holds_two_files_and_names_of_weights_as_documented(folder: Path) -> None:

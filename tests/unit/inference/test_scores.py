@@ -147,3 +147,23 @@ def test_the_selection_is_sorted_and_can_be_read_as_a_table(tmp_path: Path) -> N
 def test_an_empty_selection_is_a_table_without_rows(tmp_path: Path) -> None:
     write_selection_csv(tmp_path / "selection.csv", np.array([], np.str_), np.array([], np.float32))
     assert (tmp_path / "selection.csv").read_text() == "id,probability\n"
+
+
+def test_what_a_cascade_left_out_has_the_first_look_alone(tmp_path: Path) -> None:
+    origin = Origin("ensemble", "data", 0.5, ("none",), cascade=0.25)
+    spared = np.array([[0.2, np.nan], [1.0, 0.5], [0.0, np.nan]], np.float32)
+    with score_file(tmp_path / "scores.h5", IDS, 2, origin) as write:
+        write(0, spared)
+    scores = read_scores(tmp_path / "scores.h5")
+    assert scores.origin == origin
+    np.testing.assert_array_equal(scores.models, spared)
+    np.testing.assert_allclose(scores.probabilities, [0.2, 0.75, 0.0])
+    with (
+        pytest.raises(ValueError, match="not finite"),
+        score_file(tmp_path / "other.h5", IDS, 2, origin) as write,
+    ):
+        write(0, spared[:, ::-1])
+    with h5py.File(tmp_path / "scores.h5", "r+") as file:
+        file.attrs["cascade"] = np.nan  # without a cascade, every network has to have a say
+    with pytest.raises(SpiError, match="'models' has values that are no probabilities"):
+        read_scores(tmp_path / "scores.h5")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from spi_lightning.data.normalisation import Normalisation
 from spi_lightning.data.splits import SplitSettings
 from spi_lightning.errors import SpiError
+from spi_lightning.inference.ensemble import ready
+from spi_lightning.inference.first_looks import FLOOR
 from spi_lightning.training.fold import train_fold
-from spi_lightning.training.gathering import out_of_fold, trained_networks
+from spi_lightning.training.gathering import first_looks, out_of_fold, trained_networks
 from spi_lightning.training.shared import read_normalisation, settled_normalisation, settled_splits
+from tests.unit.inference.small import small_ensemble
 from tests.unit.training.easy import divided, easy_run, recipe, small_network
 
 
@@ -39,6 +44,28 @@ def test_networks_are_those_of_the_folds(run_folder: Path) -> None:
     stored = torch.load(run_folder / "folds/1/last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(second.head.weight, stored["network.head.weight"])
     assert not torch.equal(first.head.weight, second.head.weight)
+
+
+def test_first_looks_are_by_networks_that_had_not_seen_the_patterns(run_folder: Path) -> None:
+    run = easy_run()
+    splits, training_set = divided(run)
+    normalisation = recipe(training_set).normalisation
+    networks = tuple(ready(network) for network in trained_networks(run_folder, 2, "last", small_network))
+    ensemble = small_ensemble(2, run.shape, networks=networks, normalisation=normalisation, mirrors=("rows", "none"))
+    unseen = out_of_fold(run_folder, splits)
+    looks = first_looks(ensemble, run, splits, unseen)
+    expected = set()
+    for fold, indices in enumerate(splits.folds):
+        counts = torch.from_numpy(run.read(indices))
+        alone = dataclasses.replace(ensemble, networks=networks[fold : fold + 1], mirrors=("rows",))
+        first = alone.probabilities(counts)[:, 0].numpy()
+        full = np.maximum(ensemble.probabilities(counts).mean(1).numpy(), unseen[fold].probabilities)
+        possible = (splits.labels[indices] == 1) | (unseen[fold].probabilities >= FLOOR)
+        expected |= set(zip(first[possible].round(4).tolist(), full[possible].round(4).tolist(), strict=True))
+    found = set(zip(np.float32(looks.first).round(4).tolist(), np.float32(looks.full).round(4).tolist(), strict=True))
+    assert len(found) > 5
+    assert found == expected
+    assert looks.floor == FLOOR
 
 
 def test_missing_and_foreign_folds_are_told(run_folder: Path, tmp_path: Path) -> None:

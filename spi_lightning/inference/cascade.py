@@ -1,0 +1,88 @@
+"""Sparing most patterns the whole ensemble.
+
+Single hits are rare, and most patterns are plainly none: one look, by the first network at one view, is enough to leave
+them out. The others are scored by all networks at all views. So every selected pattern has the ensemble's own score,
+and none is selected that the ensemble would not select; what can happen is that the first look misses one. How low it
+has to be for that is chosen in :mod:`~spi_lightning.inference.first_looks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spi_lightning.errors import require
+from spi_lightning.inference.engine import Engine
+
+
+@dataclass(frozen=True)
+class CascadeSettings:
+    """Whether and how patterns are left out by a first look.
+
+    Attributes:
+        enabled: one network first, all of them only where the pattern could be selected.
+        missed: share of the selection that may be missed.
+        audit: share of what was left out, drawn by chance, that is scored in full all the same, to see whether it was
+            rightly left out.
+    """
+
+    enabled: bool = False
+    missed: float = 0.001
+    audit: float = 0.005
+
+    def __post_init__(self) -> None:
+        require(0 < self.missed < 1, "cascade.missed", self.missed, "between 0 and 1")
+        require(0 <= self.audit <= 1, "cascade.audit", self.audit, "from 0 to 1")
+
+
+class Cascade:
+    """First looks with a bound, and the tally of what came of them. A preview for ``score_run``.
+
+    Attributes:
+        bound: first looks below it leave a pattern out.
+        left_out: patterns so far.
+        audited: of them, those that were scored in full all the same.
+        missed: of the audited, those that the ensemble selects.
+    """
+
+    def __init__(self, engine: Engine, bound: float, threshold: float, audit: float = 0.0):
+        """Begin a tally.
+
+        Args:
+            engine: that looks first.
+            bound: see :func:`choose_bound`.
+            threshold: from which on the ensemble selects.
+            audit: share of what is left out, drawn by chance, that is scored in full all the same.
+        """
+        self.bound, self.left_out, self.audited, self.missed = bound, 0, 0, 0
+        self._engine, self._threshold, self._audit = engine, threshold, audit
+        self._chance = np.random.default_rng(0)
+
+    def look(self, counts: torch.Tensor) -> torch.Tensor:
+        """See :class:`~spi_lightning.inference.predict.Preview`: NaN for all networks but the first."""
+        first = self._engine.first_look(counts)[:, None]
+        return torch.cat([first, first.new_full((len(first), self._engine.networks - 1), torch.nan)], dim=1)
+
+    def unsettled(self, models: np.ndarray) -> np.ndarray:
+        """See :class:`~spi_lightning.inference.predict.Preview`."""
+        possible = models[:, 0] >= self.bound
+        self.left_out += int((~possible).sum())
+        return possible | (self._chance.random(len(models)) < self._audit)
+
+    def settled(self, before: np.ndarray, after: np.ndarray) -> None:
+        """See :class:`~spi_lightning.inference.predict.Preview`."""
+        audited = before[:, 0] < self.bound
+        self.audited += int(audited.sum())
+        self.missed += int((after[audited].mean(axis=1, dtype=np.float64) >= self._threshold).sum())
+
+    def facts(self, patterns: int) -> dict[str, float | int]:
+        """What to tell of so many patterns: what was left out, and of that, what was audited and wrongly left out."""
+        return {
+            "cascade bound": round(self.bound, 6),
+            "needed all networks": patterns - self.left_out,
+            "share": round(1 - self.left_out / patterns, 4),
+            "audited": self.audited,
+            "wrongly left out": self.missed,
+        }

@@ -1,0 +1,67 @@
+"""Predicting with fewer bits where that cannot change the selection."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from spi_lightning.errors import SpiError
+from spi_lightning.inference.engine import Engine, Precision
+
+NATIVE = {"bfloat16": ("avx512_bf16", "amx_bf16", "bf16"), "float16": ("avx512_fp16", "amx_fp16", "fp16")}
+MARGIN = 0.05  # about the threshold; the largest difference of an ensemble's probability in bfloat16 was seen at 0.01
+
+
+class LowPrecision:
+    """Scores in bfloat16 or float16, and anew in float32 near the threshold. A preview for ``score_run``.
+
+    Attributes:
+        again: patterns that were scored anew so far.
+        changed: of them, those that are selected in one precision but not in the other.
+        difference: the largest between their probabilities in the two precisions.
+    """
+
+    def __init__(self, engine: Engine, threshold: float):
+        """Begin a tally.
+
+        Args:
+            engine: of low precision.
+            threshold: from which on a pattern is selected.
+        """
+        self.again, self.changed, self.difference = 0, 0, 0.0
+        self._engine, self._threshold = engine, threshold
+
+    def look(self, counts: torch.Tensor) -> torch.Tensor:
+        """See :class:`~spi_lightning.inference.predict.Preview`."""
+        return self._engine.probabilities(counts)
+
+    def unsettled(self, models: np.ndarray) -> np.ndarray:
+        """See :class:`~spi_lightning.inference.predict.Preview`."""
+        return np.abs(models.mean(axis=1, dtype=np.float64) - self._threshold) <= MARGIN
+
+    def settled(self, before: np.ndarray, after: np.ndarray) -> None:
+        """See :class:`~spi_lightning.inference.predict.Preview`."""
+        lower, exact = (models.mean(axis=1, dtype=np.float64) for models in (before, after))
+        self.again += len(after)
+        self.changed += int(((lower >= self._threshold) != (exact >= self._threshold)).sum())
+        self.difference = max(self.difference, float(np.abs(lower - exact).max(initial=0.0)))
+
+    def facts(self, patterns: int) -> dict[str, float | int]:
+        """What to tell of so many patterns: how many were scored anew, and what that changed."""
+        return {
+            "scored anew in float32": self.again,
+            "share": round(self.again / patterns, 4),
+            "largest difference": round(self.difference, 5),
+            "selected otherwise": self.changed,
+        }
+
+
+def check_native(precision: Precision, device: torch.device) -> None:
+    """Raise :class:`SpiError` where a CPU only emulates a precision."""
+    known = torch.cpu.get_capabilities()
+    if precision == "float32" or device.type != "cpu" or any(known.get(name) for name in NATIVE[precision]):
+        return
+    raise SpiError(
+        f"precision={precision}: this CPU ({known.get('cpu_name', 'unknown')}) has no arithmetic for it; emulated, it "
+        "takes three times as long as float32. Choose precision=float32."
+    )

@@ -1,0 +1,132 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spi_lightning.errors import SpiError
+from spi_lightning.inference.cascade import Cascade, CascadeSettings
+from spi_lightning.inference.engine import Engine
+from spi_lightning.inference.first_looks import FLOOR, MOST, FirstLooks, candidates, choose_bound
+from spi_lightning.inference.predict import score_run
+from tests.unit.inference.small import small_ensemble
+from tests.unit.patterns.fake_run import FakeRun, photons
+
+RUN = FakeRun(photons(300))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
+
+
+def looks(logits: np.ndarray, full: float = 0.9) -> FirstLooks:
+    return FirstLooks(tuple(sigmoid(logits).tolist()), (full,) * len(logits), FLOOR)
+
+
+class TestBound:
+    def test_no_more_than_the_allowed_share_is_missed(self) -> None:
+        """Of normal logits, with the confidence that is claimed."""
+        rng = np.random.default_rng(1)
+        kept = 0
+        for _ in range(400):
+            bound = choose_bound(looks(rng.normal(2.0, 1.5, 60)), 0.8, missed=0.01)
+            below = 0.5 * math.erfc((2.0 - math.log(bound / (1 - bound))) / 1.5 / math.sqrt(2))
+            kept += below <= 0.01
+        assert 0.93 <= kept / 400 <= 1.0
+
+    def test_it_matches_the_tables(self) -> None:
+        """Natrella 1963, table A-7: factor 2.396 for n = 20, 95 % confidence, 95 % of the population."""
+        logits = np.linspace(0.0, 2.0, 20)
+        wanted = logits.mean() - 2.396 * logits.std(ddof=1)
+        assert wanted < logits.min()
+        assert choose_bound(looks(logits), 0.8, missed=0.05) == pytest.approx(float(sigmoid(wanted)), rel=1e-3)
+
+    def test_none_of_those_seen_lies_below(self) -> None:
+        logits = np.append(np.full(50, 3.0) + np.linspace(0, 0.1, 50), -4.0)
+        assert choose_bound(looks(logits), 0.9, missed=0.5) <= sigmoid(np.array(-4.0)) + 1e-12
+
+    def test_only_patterns_that_reach_the_threshold_count(self) -> None:
+        low, high = np.linspace(-6, -5, 30), np.linspace(2, 3, 30)
+        both = FirstLooks(tuple(sigmoid(np.append(low, high)).tolist()), (0.2,) * 30 + (0.9,) * 30, FLOOR)
+        assert choose_bound(both, 0.5) == choose_bound(looks(high), 0.5)
+        assert choose_bound(both, 0.1) < choose_bound(both, 0.5)
+
+    @settings(deadline=None, max_examples=30)
+    @given(st.lists(st.floats(-20, 20), min_size=10, max_size=40), st.floats(0.06, 1.0))
+    def test_it_is_never_above_the_threshold(self, logits: list[float], threshold: float) -> None:
+        full = FirstLooks(tuple(sigmoid(np.array(logits)).tolist()), (1.0,) * len(logits), FLOOR)
+        assert 0 < choose_bound(full, threshold) <= threshold
+
+    def test_what_cannot_be_told_is_refused(self) -> None:
+        with pytest.raises(SpiError, match=r"needs 10 patterns.*of 0\.95.*there are 0.*cascade\.enabled=false"):
+            choose_bound(looks(np.zeros(20)), 0.95)
+        with pytest.raises(SpiError, match=r"threshold of 0\.05 or more; it is 0\.01"):
+            choose_bound(looks(np.zeros(20)), 0.01)
+        with pytest.raises(SpiError, match=r"3 numbers.*2, as many as first"):
+            FirstLooks((0.1, 0.2), (0.1, 0.2, 0.3), 0.05)
+        with pytest.raises(SpiError, match="probabilities, from 0 to 1"):
+            FirstLooks((0.1, float("nan")), (0.1, 0.2), 0.05)
+
+
+class TestCandidates:
+    def test_labelled_single_hits_and_whatever_scored_high(self) -> None:
+        unseen = np.array([0.0, 0.9, 0.04, 0.06, 0.01])
+        places, floor = candidates(unseen, np.array([0, 0, 0, 0, 1]))
+        assert places.tolist() == [1, 3, 4]
+        assert floor == FLOOR
+
+    def test_of_many_the_highest(self) -> None:
+        unseen = np.linspace(0.1, 0.9, MOST + 500)
+        places, floor = candidates(unseen, np.zeros(len(unseen), int))
+        assert places.tolist() == list(range(500, MOST + 500))
+        assert floor == unseen[499]
+
+
+class TestCascade:
+    def scored(self, bound: float, audit: float = 0.0) -> tuple[Cascade, np.ndarray, np.ndarray, np.ndarray]:
+        """The cascade; its scores; those of the whole ensemble; the first looks."""
+        ensemble = small_ensemble(3, threshold=0.5)
+        cascade = Cascade(Engine(ensemble), bound, 0.5, audit)
+        parts = list(score_run(ensemble, RUN, preview=cascade))
+        assert [start for start, _ in parts] == np.cumsum([0, *(len(models) for _, models in parts)])[:-1].tolist()
+        found = np.concatenate([models for _, models in parts])
+        full = np.concatenate([models for _, models in score_run(ensemble, RUN)])
+        first = dataclasses.replace(ensemble, networks=ensemble.networks[:1], mirrors=("none",))
+        looked = np.concatenate([models for _, models in score_run(first, RUN)])[:, 0]
+        return cascade, found, full, looked
+
+    def test_what_reaches_the_bound_has_the_scores_of_the_ensemble(self) -> None:
+        bound = float(np.median(self.scored(0.0)[3]))
+        cascade, found, full, first = self.scored(bound)
+        possible = first >= bound
+        assert 100 < possible.sum() < 200
+        np.testing.assert_allclose(found[possible], full[possible], atol=1e-6)
+        np.testing.assert_allclose(found[~possible, 0], first[~possible], atol=1e-6)
+        assert np.isnan(found[~possible, 1:]).all()
+        assert (cascade.left_out, cascade.audited, cascade.missed) == (int((~possible).sum()), 0, 0)
+
+    def test_the_ends(self) -> None:
+        _, found, full, _ = self.scored(0.0)
+        np.testing.assert_allclose(found, full, atol=1e-6)
+        cascade, found, _, first = self.scored(1.0)
+        np.testing.assert_allclose(found[:, 0], first, atol=1e-6)
+        assert cascade.left_out == len(RUN)
+
+    def test_an_audit_finds_what_was_missed(self) -> None:
+        cascade, found, full, _ = self.scored(1.0, audit=0.5)
+        audited = ~np.isnan(found[:, 1])
+        assert 100 < audited.sum() == cascade.audited < 200
+        np.testing.assert_allclose(found[audited], full[audited], atol=1e-6)
+        selected = full.mean(1) >= 0.5
+        assert cascade.missed == (selected & audited).sum() > 0
+        said = cascade.facts(len(RUN))
+        assert (said["needed all networks"], said["share"]) == (0, 0.0)
+        assert (said["audited"], said["wrongly left out"]) == (cascade.audited, cascade.missed)
+
+    def test_settings(self) -> None:
+        with pytest.raises(SpiError, match=r"cascade\.missed"):
+            CascadeSettings(missed=0.0)
+        with pytest.raises(SpiError, match=r"cascade\.audit"):
+            CascadeSettings(audit=1.5)
