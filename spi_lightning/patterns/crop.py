@@ -169,10 +169,14 @@ def bin_sum(counts: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return counts
     rows, columns = (side // factor * factor for side in counts.shape[-2:])
-    total = np.zeros((*counts.shape[:-2], rows // factor, columns // factor), np.uint64)
+    # Half the bytes where that cannot overflow; rows first, which lie side by side.
+    wide = np.uint32 if counts.dtype.itemsize <= 2 and factor <= 256 else np.uint64
+    lines = np.zeros((*counts.shape[:-2], rows // factor, columns), wide)
     for i in range(factor):
-        for j in range(factor):
-            total += counts[..., i:rows:factor, j:columns:factor]
+        lines += counts[..., i:rows:factor, :columns]
+    total = np.zeros((*lines.shape[:-1], columns // factor), np.uint64)
+    for j in range(factor):
+        total += lines[..., j::factor]
     return total
 
 

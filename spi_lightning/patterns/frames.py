@@ -10,7 +10,7 @@ import numpy as np
 
 from spi_lightning.instrument import Geometry
 
-BLOCK_BYTES = 1 << 25  # stored frames that are worked on at once; the steps need some five times as much for a moment
+BLOCK_BYTES = 1 << 25  # stored frames that are read at once
 
 
 class Frames(Protocol):

@@ -11,11 +11,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 
 from spi_lightning.errors import SpiError
+from spi_lightning.patterns.chunks import Packing, packing_of
 from spi_lightning.patterns.hdf5 import damage_is_reported, open_h5, resolve
 from spi_lightning.patterns.storage import check_storage
 
@@ -24,15 +26,31 @@ _MAX_DATASETS = 512
 _MAX_CACHED = 4  # of them with a cache of decoded chunks, which may fill
 _CHUNK_CACHE = 16 * 2**20  # bytes; a chunk of many frames is decoded once when they are read in order
 
+
+@dataclass(frozen=True)
+class Opened:
+    """A dataset that is kept open, and how its chunks are packed; None where only the library can read them."""
+
+    dataset: h5py.Dataset
+    packing: Packing | None
+
+
 _Key = tuple[int, str, int, int]  # process, path, inode, time of the last change
 _handles: OrderedDict[_Key, h5py.File] = OrderedDict()
-_datasets: OrderedDict[tuple[_Key, str], h5py.Dataset] = OrderedDict()  # an open dataset keeps its chunk cache
+_datasets: OrderedDict[tuple[_Key, str], Opened] = OrderedDict()  # an open dataset keeps its chunk cache
 _inherited: list[object] = []  # a parent's handles: kept, for releasing them would touch the parent's library state
 _lock = threading.RLock()  # threads do not speed h5py up, so whole reads are serialised
 
 
 @contextmanager
 def shared_dataset(path: str | Path, name: str) -> Iterator[h5py.Dataset]:
+    """The dataset of :func:`shared_frames` alone."""
+    with shared_frames(path, name) as opened:
+        yield opened.dataset
+
+
+@contextmanager
+def shared_frames(path: str | Path, name: str) -> Iterator[Opened]:
     """Lend this process's open dataset for the length of the block (one thread at a time).
 
     A file that was replaced or written to since it was opened is opened anew.
@@ -60,13 +78,13 @@ def shared_dataset(path: str | Path, name: str) -> Iterator[h5py.Dataset]:
         yield _datasets[key, name]
 
 
-def _opened(file: h5py.File, path: str | Path, name: str) -> h5py.Dataset:
+def _opened(file: h5py.File, path: str | Path, name: str) -> Opened:
     dataset = resolve(file, name)
     if not isinstance(dataset, h5py.Dataset):
         raise SpiError(f"{path} was changed while in use: it has no dataset '{name}' any more. Start again.")
     check_storage(dataset)
     if dataset.chunks is None:
-        return dataset
+        return Opened(dataset, None)
     home, place = dataset.file, dataset.name
     cache = _CHUNK_CACHE if _many_frames_a_chunk(dataset) else 0
     with damage_is_reported(path, f"dataset '{name}'"):
@@ -74,7 +92,8 @@ def _opened(file: h5py.File, path: str | Path, name: str) -> h5py.Dataset:
         slots, _, _ = access.get_chunk_cache()
         access.set_chunk_cache(slots, cache, 1.0)
         dataset.id.close()  # the settings of the first opening hold for all
-        return h5py.Dataset(h5py.h5d.open(home.id, place.encode(), access))
+        dataset = h5py.Dataset(h5py.h5d.open(home.id, place.encode(), access))
+    return Opened(dataset, packing_of(dataset))
 
 
 def _many_frames_a_chunk(dataset: h5py.Dataset) -> bool:
@@ -85,8 +104,8 @@ def _make_room() -> None:
     """Close the datasets that were not used for longest."""
     while len(_datasets) > _MAX_DATASETS:
         _datasets.popitem(last=False)
-    if _many_frames_a_chunk(_datasets[next(reversed(_datasets))]):
-        cached = [entry for entry, dataset in _datasets.items() if _many_frames_a_chunk(dataset)]
+    if _many_frames_a_chunk(_datasets[next(reversed(_datasets))].dataset):
+        cached = [entry for entry, opened in _datasets.items() if _many_frames_a_chunk(opened.dataset)]
         for entry in cached[:-_MAX_CACHED]:
             del _datasets[entry]
 

@@ -176,7 +176,8 @@ class Run:
         """
         if size < 1:
             raise ValueError(f"A block needs 1 frame at least, not {size}.")
-        size = min(size, frames_at_once(self))
+        room = frames_at_once(self)
+        size = min(size, room)
         stop = len(self) if stop is None else min(stop, len(self))
         while start < stop:
             end = min(start + size, stop)
@@ -184,8 +185,14 @@ class Run:
                 number = int(np.searchsorted(self._starts, end, side="right")) - 1
                 offset, chunk = int(self._starts[number]), self.segments[number].source.chunk
                 aligned = offset + (end - offset) // chunk * chunk
-                end = aligned if aligned > start else end
-            yield start, self.read(np.arange(start, end))
+                rest = min(aligned + chunk, int(self._starts[number + 1]), stop)
+                if aligned > start:
+                    end = aligned
+                elif rest - start <= room:
+                    end = rest  # the chunk is decoded as a whole anyway
+            frames = self.read(np.arange(start, end))
+            for first in range(0, len(frames), size):
+                yield start + first, frames[first : first + size]
             start = end
 
     def fingerprint(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
-from spi_lightning.patterns.handles import shared_dataset
+from spi_lightning.patterns.handles import shared_frames
 from spi_lightning.patterns.rows import read_rows
 
 DEFAULT_BAD_BITS = 0xFFFFFFFF & ~(0x20 | 0x100 | 0x800 | 0x1000 | 0x2000 | 0x4000)
@@ -56,13 +56,14 @@ class DenseHdf5:
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
         """See :class:`Source`."""
-        with shared_dataset(self.path, self.dataset) as dataset:
+        with shared_frames(self.path, self.dataset) as opened:
+            dataset = opened.dataset
             if dataset.shape[-2:] != out.shape[1:] or (len(rows) and rows.max() >= dataset.shape[0]):
                 raise SpiError(
                     f"{self.path} was changed while in use: dataset '{self.dataset}' is {dataset.shape} now and has no "
                     f"row {rows.max()} of shape {out.shape[1:]} any more. Start again."
                 )
-            read_rows(dataset, rows, out)
+            read_rows(dataset, rows, out, opened.packing)
 
 
 @dataclass(frozen=True, eq=False)

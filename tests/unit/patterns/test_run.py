@@ -177,7 +177,7 @@ def test_chunks_of_many_frames_are_decoded_once(tmp_path):
     run = open_run(tmp_path / "*.h5")
     for i in range(48):
         run.read([i])
-    kept = [dataset for (key, _), dataset in handles._datasets.items() if key[1].startswith(str(tmp_path))]
+    kept = [opened.dataset for (key, _), opened in handles._datasets.items() if key[1].startswith(str(tmp_path))]
     caches = sorted(dataset.id.get_access_plist().get_chunk_cache()[1] for dataset in kept)
     assert len(caches) == 5
     assert caches[0] == 0  # frames that are chunks of their own need none
