@@ -3,13 +3,14 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= outputs/demo
+RESULTS ?= benchmarks/results
 
 .PHONY: help test check demo bench ablations figures clean
 
 help:
 	@echo "make demo       simulate, train, evaluate, predict on a fresh run   (five minutes)"
 	@echo "make test       style, types, all tests                             (some minutes)"
-	@echo "make bench      speed against named baselines, into benchmarks/results"
+	@echo "make bench      speed against named baselines, into $(RESULTS)"
 	@echo "make ablations  what each part of the method is worth, three seeds  (an hour)"
 	@echo "make figures    the figures of the documentation, after make demo"
 
@@ -36,7 +37,8 @@ demo: $(VENV)/ready
 	@echo "Look at $(DEMO)/training/tables and $(DEMO)/training/figures, and at $(DEMO)/prediction/selection.csv"
 
 bench: $(VENV)/ready
-	$(BIN)/python -m benchmarks.simulation
+	$(BIN)/python -m benchmarks --results $(RESULTS)
+	$(BIN)/python -m benchmarks.profiles --results $(RESULTS)
 
 ablations: $(VENV)/ready
 	$(BIN)/spi-simulate simulate=demo run=$(DEMO)/simulation

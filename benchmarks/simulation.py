@@ -1,6 +1,6 @@
 """How fast patterns are simulated, beside a non-uniform FFT of the same particles.
 
-    python -m benchmarks.simulation [--patterns 128] [--repeats 5] [--run 3000]
+    python -m benchmarks.simulation [--quick]
 
 The baseline takes the same scenes and transforms each particle's density, laid out beforehand on a grid fine enough for
 the detector's corner, straight to every pixel with finufft (type 2, tolerance 10⁻³, one thread). Both stop
@@ -9,10 +9,10 @@ at the transforms of the particles: the coherent sum, the photon noise and the f
 
 from __future__ import annotations
 
-import argparse
 import functools
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import finufft
@@ -20,43 +20,63 @@ import numpy as np
 import torch
 from scipy.spatial import ConvexHull
 
-from benchmarks.record import interleaved, row, store
+from benchmarks.record import Row, fact_row, interleaved, main, rate_row
 from spi_lightning.commands.simulate import simulation_recipe
 from spi_lightning.config.compose import composed
 from spi_lightning.config.launch import conf_folder
 from spi_lightning.config.schema import SimulateConfig
 from spi_lightning.data.device import available_cores
-from spi_lightning.data.simulated_run import produce_parts
+from spi_lightning.data.simulated_run import Recipe, produce_parts
 from spi_lightning.orientation.rotations import rotation_matrices
 from spi_lightning.reciprocal import momentum_transfer, pixel_positions
+from spi_lightning.simulation.body import Body
+from spi_lightning.simulation.experiment import Experiment
 from spi_lightning.simulation.form_factors import icosahedron_vertices
 from spi_lightning.simulation.scattering import _amplitudes, collate
+from spi_lightning.simulation.scenes import Scene
 
 VOXEL = 2.5  # nm; half a period of the highest momentum transfer is 4.6 nm
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patterns", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--run", type=int, default=3000, help="patterns of the whole-run measurement")
-    arguments = parser.parse_args()
-    config = composed(
-        "simulate", conf_folder(), SimulateConfig, ["simulate=paper", f"simulate.n_patterns={arguments.run}"]
-    )
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        recipe: of conf/simulate.
+        patterns: whose particles are transformed.
+        run: patterns of a whole run.
+        repeats: of the transforms.
+        whole_runs: repeats of these.
+    """
+
+    recipe: str
+    patterns: int
+    run: int
+    repeats: int
+    whole_runs: int
+
+
+def rows(quick: bool) -> list[Row]:
+    """Transforms against finufft, and whole runs on one process and on all cores."""
+    sizes = Sizes("tiny", 8, 20, 1, 1) if quick else Sizes("paper", 128, 3000, 5, 3)
+    overrides = [f"simulate={sizes.recipe}", f"simulate.n_patterns={sizes.run}"]
+    config = composed("simulate", conf_folder(), SimulateConfig, overrides)
     recipe = simulation_recipe(config)
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    start = time.perf_counter()
-    experiment = recipe.experiment()
-    setup = time.perf_counter() - start
-    rows = transforms(experiment, arguments.patterns, arguments.repeats)
-    rows += whole_runs(recipe, arguments.repeats)
-    store("simulation", rows, {"set-up, seconds": round(setup, 2), "patterns": vars(arguments)})
+    try:
+        start = time.perf_counter()
+        experiment = recipe.experiment()
+        setup = fact_row("set-up of a simulation", f"{time.perf_counter() - start:.2f} s")
+        return [*transforms(experiment, sizes), setup, *whole_runs(recipe, sizes)]
+    finally:
+        torch.set_num_threads(before)
 
 
-def transforms(experiment, patterns: int, repeats: int) -> list[dict]:
+def transforms(experiment: Experiment, sizes: Sizes) -> list[Row]:
     """Transforms of the particles of some patterns: a table of ours against finufft."""
-    scenes = [experiment.source.draw(i) for i in range(patterns)]
+    scenes = [experiment.source.draw(i) for i in range(sizes.patterns)]
     scenes = [s for s in scenes if s.bodies and all(b.shape == "icosahedron" for b in s.bodies)]
     positions = pixel_positions(experiment.instrument)[torch.from_numpy(experiment.recording)]
     q = momentum_transfer(positions, experiment.instrument.wavelength).T.float().contiguous()
@@ -73,33 +93,35 @@ def transforms(experiment, patterns: int, repeats: int) -> list[dict]:
     mine, reference = torch.cat(ours()).numpy(), np.concatenate(theirs())
     scale = np.abs(reference).max(1, keepdims=True)
     error = float(np.sqrt(np.mean(((mine - reference) / scale) ** 2)))
-    print(f"{bodies} particles in {len(scenes)} patterns; root mean square difference {error:.1e} of the largest value")
-    seconds = interleaved({"ours": ours, "finufft": theirs}, repeats)
+    seconds = interleaved({"ours": ours, "finufft": theirs}, sizes.repeats)
     speed = {name: [bodies / s for s in values] for name, values in seconds.items()}
+    agreement = f"{error:.1e} of the largest value (root mean square), {bodies} particles in {len(scenes)} patterns"
     return [
-        row("particle transforms, finufft, 1 thread", "", speed["finufft"]),
-        row("particle transforms, ours, 1 thread", "finufft", speed["ours"], speed["finufft"]),
+        rate_row("particle transforms, finufft, 1 thread", speed["finufft"]),
+        rate_row("particle transforms, ours, 1 thread", speed["ours"], "finufft", speed["finufft"]),
+        fact_row("particle transforms, difference to finufft", agreement),
     ]
 
 
-def whole_runs(recipe, repeats: int) -> list[dict]:
+def whole_runs(recipe: Recipe, sizes: Sizes) -> list[Row]:
     """The whole of spi-simulate's work up to its parts, on 1 process and on all cores."""
     cores = available_cores()
-    n = recipe.settings.n_patterns
+    n = sizes.run
 
     def produce(workers: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             produce_parts(recipe, Path(folder) / "parts", max(1, n // (4 * cores)), workers, lambda k: None)
 
-    seconds = interleaved({"one": lambda: produce(1), "all": lambda: produce(cores)}, min(repeats, 3))
+    seconds = interleaved({"one": lambda: produce(1), "all": lambda: produce(cores)}, sizes.whole_runs)
     one, all_cores = ([n / s for s in seconds[name]] for name in ("one", "all"))
+    what = f"patterns of simulate={sizes.recipe}, {n} with set-up"
     return [
-        row(f"patterns of simulate=paper, {n} with set-up, 1 process", "", one),
-        row(f"patterns of simulate=paper, {n} with set-up, {cores} processes", "1 process", all_cores, one),
+        rate_row(f"{what}, 1 process", one),
+        rate_row(f"{what}, {cores} processes", all_cores, "1 process", one),
     ]
 
 
-def _direct(scene, q: np.ndarray, grids: list[tuple[np.ndarray, float]]) -> np.ndarray:
+def _direct(scene: Scene, q: np.ndarray, grids: list[tuple[np.ndarray, float]]) -> np.ndarray:
     """√Φ F(q) of every particle of a scene, by finufft from its density, ``(particles, pixels)``."""
     rotations = rotation_matrices(torch.from_numpy(scene.quaternions)).numpy()
     out = []
@@ -117,7 +139,7 @@ def _faces() -> np.ndarray:
     return np.unique(ConvexHull(icosahedron_vertices().numpy()).equations.round(9), axis=0)
 
 
-def _density(body) -> tuple[np.ndarray, float]:
+def _density(body: Body) -> tuple[np.ndarray, float]:
     """Electrons in the cells of a grid over the unit body, each shell smoothed over a cell, and the cell's side."""
     faces = _faces()
     cell = VOXEL / (body.diameter / 2)
@@ -135,4 +157,4 @@ def _density(body) -> tuple[np.ndarray, float]:
 
 
 if __name__ == "__main__":
-    main()
+    main(rows, "simulation")
