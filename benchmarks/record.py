@@ -19,7 +19,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from spi_lightning.data.device import available_cores
+from spi_lightning.cores import available_cores
 from spi_lightning.errors import SpiError
 from spi_lightning.provenance import provenance, write_json, write_text
 

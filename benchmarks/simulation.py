@@ -25,7 +25,7 @@ from spi_lightning.commands.simulate import simulation_recipe
 from spi_lightning.config.compose import composed
 from spi_lightning.config.launch import conf_folder
 from spi_lightning.config.schema import SimulateConfig
-from spi_lightning.data.device import available_cores
+from spi_lightning.cores import available_cores
 from spi_lightning.data.simulated_run import Recipe, produce_parts
 from spi_lightning.orientation.rotations import rotation_matrices
 from spi_lightning.reciprocal import momentum_transfer, pixel_positions

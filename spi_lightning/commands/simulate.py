@@ -51,7 +51,7 @@ def simulate(config: SimulateConfig, job: Job) -> None:
     """Simulate the run that ``config`` describes into ``job.folder/patterns.cxi``."""
     recipe = simulation_recipe(config)
 
-    from spi_lightning.data.device import available_cores
+    from spi_lightning.cores import available_cores
     from spi_lightning.data.simulated_cxi import write_simulated
     from spi_lightning.data.simulated_run import gather, produce_parts
     from spi_lightning.progress import progress

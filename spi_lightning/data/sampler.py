@@ -1,7 +1,7 @@
 """Which patterns make each training batch: drawn with replacement, single hits more often than they come.
 
-Every draw is a function of (seed, fold, epoch, step) alone, so that it is the same whatever the number of data loader
-workers, and after training was interrupted and resumed.
+Every draw is a function of (seed, fold, epoch, step, place in the batch) alone, so that it is the same on every device,
+whatever the number of data loader workers, and after training was interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
-from spi_lightning.data.seeds import hashed_seed
+from spi_lightning.data.seeds import hashed_seed, random_words, shifted
 from spi_lightning.errors import SpiError, require
 
-_ROWS, _AUGMENTATION = 0, 1  # what is drawn at a step
+_ROWS, _AUGMENTATION = 1, 2  # what is drawn in an epoch
+_FRACTION = 53  # bits that decide between single hits and others
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ class Draw(NamedTuple):
 
     Attributes:
         rows: int64 ``(n,)``, rows of the training set, repeats allowed.
-        seed: of the augmentation, 63 bits; None: not to be augmented.
+        seed: of the augmentation, 63 bits.
     """
 
     rows: np.ndarray
-    seed: int | None
+    seed: int
 
 
 class SingleHitSampler(Sampler[Draw]):
@@ -73,6 +75,7 @@ class SingleHitSampler(Sampler[Draw]):
         fold: int,
         rank: int = 0,
         world: int = 1,
+        device: str | torch.device = "cpu",
     ) -> None:
         """Draw among some patterns.
 
@@ -84,6 +87,7 @@ class SingleHitSampler(Sampler[Draw]):
             fold: from 0 on; each fold draws for itself.
             rank: of this process.
             world: number of processes.
+            device: on which rows are drawn.
 
         Raises:
             SpiError: a batch cannot be shared out evenly, or a class to be drawn has no pattern.
@@ -93,13 +97,16 @@ class SingleHitSampler(Sampler[Draw]):
                 f"sampler.batch_size is {settings.batch_size}, which {world} devices cannot share evenly. Choose a "
                 f"multiple of {world}, or another number of devices."
             )
-        self._singles, self._others = rows[labels == 1], rows[labels == 0]
-        if settings.single_share is not None and not (len(self._singles) and len(self._others)):
+        singles, others = rows[labels == 1], rows[labels == 0]
+        if settings.single_share is not None and not (len(singles) and len(others)):
             raise SpiError(
                 f"sampler.single_share is {settings.single_share}, but of the {len(rows)} patterns to draw from "
-                f"{len(self._singles)} are single hits. Label patterns of both kinds, or set sampler.single_share=null."
+                f"{len(singles)} are single hits. Label patterns of both kinds, or set sampler.single_share=null."
             )
-        self._rows, self._settings = rows, settings
+        self._all, self._singles, self._others = (
+            torch.as_tensor(some, device=device) for some in (rows, singles, others)
+        )
+        self._settings, self._device = settings, device
         self._key = (seed, fold)
         self._rank, self._world = rank, world
         self.epoch, self.start = 0, 0
@@ -109,8 +116,9 @@ class SingleHitSampler(Sampler[Draw]):
         return self._settings.batches
 
     def __iter__(self) -> Iterator[Draw]:
+        rows, seeds = self.rows_of(self.epoch).cpu().numpy(), self.seeds_of(self.epoch)
         for step in range(self.start, len(self)):
-            yield self.draw(self.epoch, step)
+            yield Draw(rows[step], seeds[step])
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch; where it is the present one, stay. Lightning calls this before each."""
@@ -121,16 +129,23 @@ class SingleHitSampler(Sampler[Draw]):
         """Go on before batch ``step`` of ``epoch``."""
         self.epoch, self.start = (epoch, step) if step < len(self) else (epoch + 1, 0)
 
-    def draw(self, epoch: int, step: int) -> Draw:
-        """This rank's part of batch ``step`` of ``epoch``."""
-        size = self._settings.batch_size
+    def rows_of(self, epoch: int) -> torch.Tensor:
+        """This rank's part of all batches of an epoch: int64 ``(batches, batch_size / world)`` on the device."""
+        batches, size = len(self), self._settings.batch_size
         # Hashed: with seed + epoch, one seed's second epoch would show what another seed's first one shows.
-        rng = np.random.default_rng(hashed_seed(*self._key, epoch, step, _ROWS))
-        if self._settings.single_share is None:
-            rows = rng.choice(self._rows, size)
-        else:
-            singles, others = rng.choice(self._singles, size), rng.choice(self._others, size)
-            rows = np.where(rng.random(size) < self._settings.single_share, singles, others)
+        seed = hashed_seed(*self._key, epoch, 0, _ROWS)
+        words = random_words(seed, batches * size * 2, self._device).view(batches, size, 2)
         part = size // self._world
-        seed = hashed_seed(*self._key, epoch, step, _AUGMENTATION, self._rank)
-        return Draw(rows[self._rank * part : (self._rank + 1) * part], seed)
+        which, place = words[:, self._rank * part : (self._rank + 1) * part].unbind(2)
+        place = shifted(place, 1)  # 63 bits: the remainders of a division by 20,000 are alike to 1e-14
+        share = self._settings.single_share
+        if share is None:
+            return self._all[place % len(self._all)]
+        # Whole numbers are compared, for a device may round fractions in its own way.
+        single = shifted(which, 64 - _FRACTION) < round(share * 2**_FRACTION)
+        return torch.where(single, self._singles[place % len(self._singles)], self._others[place % len(self._others)])
+
+    def seeds_of(self, epoch: int) -> list[int]:
+        """Seeds of the augmentation of this rank's part of each batch of an epoch."""
+        seed = hashed_seed(*self._key, epoch, self._rank, _AUGMENTATION)
+        return shifted(random_words(seed, len(self)), 1).tolist()

@@ -13,6 +13,30 @@ from spi_lightning.patterns.export_cxi import smallest_unsigned
 from spi_lightning.patterns.frames import Frames, frames_at_once
 
 _AS_TORCH = {1: np.uint8, 2: np.int32, 4: np.int64}  # torch does little with uint16 and uint32
+_SAME_BITS = {1: np.uint8, 2: np.int16, 4: np.int32}
+_AS_COUNTS = {torch.int16: torch.int32, torch.int32: torch.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class HeldCounts:
+    """Counts on a device, with as many bytes a pixel as in the training set.
+
+    Attributes:
+        bits: ``(n, rows, columns)``: uint8, or int16 or int32 with the bits of uint16 or uint32.
+    """
+
+    bits: torch.Tensor
+
+    def of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Counts ``(k, rows, columns)`` of the patterns ``rows``, as :meth:`TrainingSet.tensor` gives them.
+
+        Args:
+            rows: int64 ``(k,)`` on the same device.
+        """
+        bits = self.bits.index_select(0, rows)
+        if bits.dtype == torch.uint8:
+            return bits
+        return bits.to(_AS_COUNTS[bits.dtype]) & ((1 << 8 * bits.itemsize) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +74,10 @@ class TrainingSet:
         """Counts ``(k, rows, columns)`` of the patterns ``rows``: uint8, or int32 or int64 where they are larger."""
         counts = self.counts[rows]
         return torch.from_numpy(counts.astype(_AS_TORCH[counts.itemsize], copy=False))
+
+    def on(self, device: str | torch.device) -> HeldCounts:
+        """All counts, on a device; on the CPU they share the memory of this set."""
+        return HeldCounts(torch.from_numpy(self.counts.view(_SAME_BITS[self.counts.itemsize])).to(device))
 
     def blocks(self, size: int = 256) -> Iterator[torch.Tensor]:
         """All counts, at most ``size`` patterns at a time, for :func:`~spi_lightning.data.normalisation.fitted`."""

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
+from spi_lightning.cores import available_cores
 from spi_lightning.errors import SpiError
 from spi_lightning.patterns.chunks import Packing, fetch, unpack
 from spi_lightning.patterns.hdf5 import H5_ERRORS
-from spi_lightning.patterns.threads import available_cores, side_by_side
+from spi_lightning.patterns.threads import side_by_side
 
 _GROUP_BYTES = 1 << 21  # decoded by a thread at once: two milliseconds, beside which handing it over costs nothing
 

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
 
+from spi_lightning.cores import available_cores
+
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
@@ -19,11 +21,6 @@ _pool: ThreadPoolExecutor | None = None
 _inherited: list[ThreadPoolExecutor] = []  # a parent's, whose threads are not here: kept, for letting go of it locks
 _lock = threading.Lock()
 _here = threading.local()
-
-
-def available_cores() -> int:
-    """Cores that this process may use: on a shared node often fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def side_by_side(function: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:

@@ -6,7 +6,7 @@ import logging
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,24 +15,23 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
+from spi_lightning.cores import available_cores
 from spi_lightning.data.datamodule import SpiDataModule
-from spi_lightning.data.device import available_cores
 from spi_lightning.data.seeds import hashed_seed
 from spi_lightning.data.splits import Splits
 from spi_lightning.data.training_set import TrainingSet
 from spi_lightning.errors import SpiError
-from spi_lightning.inference.ensemble import CPU_BATCH, ready
-from spi_lightning.inference.mirroring import member_probabilities
+from spi_lightning.inference.engine import view_probabilities
+from spi_lightning.inference.folding import folded
 from spi_lightning.inference.scores import Origin, score_file
 from spi_lightning.memory import keep_heap
 from spi_lightning.progress import progress
 from spi_lightning.training.callbacks import EpochSeed, FoldProgress, History
-from spi_lightning.training.flags import flags_restored
+from spi_lightning.training.flags import fill_new_memory, flags_restored
 from spi_lightning.training.module import MONITORED, SingleHitModule
 from spi_lightning.training.recipe import Recipe
 
 PREDICTIONS = "predictions.h5"  # written last: where it is, the fold is finished
-GPU_BATCH = 512  # patterns at once for out-of-fold predictions
 
 
 def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> None:
@@ -47,19 +46,25 @@ def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: 
             probabilities ``predictions.h5``. A finished fold is left alone.
 
     Raises:
-        SpiError: the loss is not finite any more; or a checkpoint there cannot be used.
+        SpiError: the loss is not finite any more; a checkpoint there cannot be used; or the device cannot compute with
+            trainer.precision, or nothing can be compiled for it.
     """
     if (folder / PREDICTIONS).exists():
         return
+    if recipe.device == "cpu" and recipe.trainer.precision == "16-mixed":
+        raise SpiError(
+            "trainer.precision is 16-mixed, which needs a GPU. On the CPU take 32-true; or bf16-mixed, which is faster "
+            "where the CPU itself computes with bfloat16, and much slower elsewhere."
+        )
     with flags_restored():
         if recipe.device == "cpu":
             torch.set_num_threads(recipe.trainer.threads or available_cores())
         _fit(recipe, training_set, splits, fold, folder)
         network = recipe.network()
-    load_weights(network, folder / f"{recipe.checkpoint}.ckpt")
-    unseen = splits.validation_of(fold)
-    counts = training_set.tensor(training_set.rows(unseen))
-    scores = _predict(recipe, ready(network, recipe.device), counts, f"Fold {fold}: predicting")
+        load_weights(network, folder / f"{recipe.checkpoint}.ckpt")
+        unseen = splits.validation_of(fold)
+        counts = training_set.tensor(training_set.rows(unseen))
+        scores = _predict(recipe, network, counts, f"Fold {fold}: predicting")
     origin = Origin(f"fold {fold}, {recipe.checkpoint}.ckpt", splits.fingerprint, None, recipe.mirrors)
     with score_file(folder / PREDICTIONS, splits.ids[unseen], 1, origin, splits.labels[unseen]) as write:
         write(0, scores[:, None])
@@ -83,10 +88,45 @@ def load_weights(network: nn.Module, checkpoint: Path) -> None:
 
 
 def _fit(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> None:
+    last = folder / "last.ckpt"
+    fit = set_up(recipe, training_set, splits, fold, folder)
+    network = fit.module.network
+    if last.exists():
+        load_weights(network, last)  # tells in a sentence what Lightning would tell in a traceback
+    run(fit, last if last.exists() else None)
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+        raise SpiError(
+            f"Fold {fold}: the weights are not finite any more. Lower optimizer.lr, or set trainer.gradient_clip."
+        )
+    fit.trainer.save_checkpoint(last)  # the end, also where trainer.validate_every does not divide the epochs
+
+
+class Fit(NamedTuple):
+    """The parts of Lightning that train a fold."""
+
+    trainer: pl.Trainer
+    module: SingleHitModule
+    data: SpiDataModule
+
+
+def set_up(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> Fit:
+    """Prepare the training of a fold; the arguments are those of :func:`train_fold`.
+
+    Raises:
+        SpiError: nothing can be compiled here, as trainer.compile asks for.
+    """
     keep_heap()
+    fill_new_memory(False)  # nothing reads what deterministic algorithms would put there, and it takes time
     torch.manual_seed(hashed_seed(recipe.seed, fold))
-    settings = recipe.trainer
-    module = SingleHitModule(recipe.network(), recipe.loss(), recipe.optimizer, recipe.schedule, settings.epochs)
+    module = SingleHitModule(
+        recipe.network(),
+        recipe.loss(),
+        recipe.optimizer,
+        recipe.schedule,
+        recipe.trainer.epochs,
+        recipe.normalisation,
+        recipe.device if recipe.trainer.compile else None,
+    )
     data = SpiDataModule(
         training_set,
         splits,
@@ -97,18 +137,14 @@ def _fit(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, f
         seed=recipe.seed,
         workers=recipe.workers if recipe.pipeline.in_workers else 0,
     )
-    last = folder / "last.ckpt"
-    if last.exists():
-        load_weights(module.network, last)  # tells in a sentence what Lightning would tell in a traceback
-    trainer = _trainer(recipe, fold, folder)
+    return Fit(_trainer(recipe, fold, folder), module, data)
+
+
+def run(fit: Fit, checkpoint: Path | None = None) -> None:
+    """Train, from a checkpoint where one is given."""
     with warnings.catch_warnings():
         _quiet()
-        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
-    if not all(bool(value.isfinite().all()) for value in module.network.state_dict().values()):
-        raise SpiError(
-            f"Fold {fold}: the weights are not finite any more. Lower optimizer.lr, or set trainer.gradient_clip."
-        )
-    trainer.save_checkpoint(last)  # the end, also where trainer.validate_every does not divide the epochs
+        fit.trainer.fit(fit.module, fit.data, ckpt_path=None if checkpoint is None else str(checkpoint))
 
 
 def _trainer(recipe: Recipe, fold: int, folder: Path) -> pl.Trainer:
@@ -156,12 +192,6 @@ def _quiet() -> None:
 
 def _predict(recipe: Recipe, network: nn.Module, counts: torch.Tensor, description: str) -> np.ndarray:
     """Probabilities ``(n,)`` float32 of counts ``(n, rows, columns)``."""
-    batch = CPU_BATCH if recipe.device == "cpu" else GPU_BATCH
-    found = np.empty(len(counts), np.float32)
+    fast = folded(network.to(recipe.device))
     with progress(description, len(counts)) as advance:
-        for start in range(0, len(counts), batch):
-            block = counts[start : start + batch].to(recipe.device)
-            patterns = recipe.normalisation(block)[:, None]
-            found[start : start + len(block)] = member_probabilities(network, patterns, recipe.mirrors).cpu().numpy()
-            advance(len(block))
-    return found
+        return view_probabilities(fast, counts, recipe.normalisation, recipe.mirrors, advance).cpu().numpy()

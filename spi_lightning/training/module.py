@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
@@ -17,7 +18,11 @@ from torchmetrics.classification import (
     BinaryRecall,
 )
 
-from spi_lightning.data.datamodule import Batch
+from spi_lightning.data.loaders import Batch, LabelledCounts
+from spi_lightning.data.normalisation import Normalisation
+from spi_lightning.inference.engine import logits_of
+from spi_lightning.inference.folding import folded
+from spi_lightning.training.compilation import compiled
 
 MONITORED = "val/average_precision"  # does not depend on a threshold, nor on how many of the patterns are single hits
 
@@ -39,6 +44,8 @@ class SingleHitModule(pl.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         schedule: Schedule,
         epochs: int,
+        normalisation: Normalisation,
+        compile_for: str | None = None,
     ):
         """Put the parts together.
 
@@ -48,12 +55,21 @@ class SingleHitModule(pl.LightningModule):
             optimizer: makes one for given parameters.
             schedule: learning rate over the epochs.
             epochs: at whose end the schedule ends.
+            normalisation: of validation patterns; training patterns come normalised.
+            compile_for: the device for which to compile the network's training; None to leave it as it is.
+
+        Raises:
+            SpiError: nothing can be compiled here.
         """
         super().__init__()
         # Channels-last is how convolutions are fastest on a CPU as on a GPU; results agree to rounding.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss
         self.make_optimizer, self.schedule, self.epochs = optimizer, schedule, epochs
+        self.normalisation = normalisation
+        # A function beside the network: a second module would put its weights into checkpoints under another name.
+        self._trained = network.__call__ if compile_for is None else compiled(network, compile_for)
+        self._validated: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.metrics = MetricCollection(
             {
                 "precision": BinaryPrecision(),
@@ -67,25 +83,41 @@ class SingleHitModule(pl.LightningModule):
 
     def forward(self, patterns: torch.Tensor) -> torch.Tensor:
         """Normalised patterns ``(n, 1, rows, columns)`` → logits ``(n, 2)``."""
-        return self.network(patterns.contiguous(memory_format=torch.channels_last))
+        return self._trained(patterns.contiguous(memory_format=torch.channels_last))
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the mean loss of the epoch."""
+        self._losses = torch.zeros((), device=self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Loss of a batch; its mean over the epoch is logged."""
+        """Loss of a batch."""
         loss = self.loss(self(batch.patterns), batch.labels)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels), sync_dist=True)
+        self._losses.add_(loss.detach())
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and metrics of the validation fold, without mirroring."""
-        logits = self(batch.patterns)
-        size = len(batch.labels)
-        self.log("val/loss", self.loss(logits, batch.labels), on_epoch=True, batch_size=size, sync_dist=True)
-        # Probabilities in float32, always: torchmetrics takes numbers outside [0, 1] for logits, batch by batch.
-        self.metrics.update(logits.float().softmax(1)[:, 1], batch.labels)
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log the mean loss with the last batch of the epoch; with each, it would take as long as a small network."""
+        if self.trainer.is_last_batch:
+            mean = self._losses / (batch_idx + 1)
+            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Make the network's fast form for prediction."""
+        self._logits_of = partial(logits_of, folded(self.network), normalisation=self.normalisation)
+
+    def validation_step(self, batch: LabelledCounts, batch_idx: int) -> None:
+        """Logits of some patterns of the validation fold, without mirroring, in the precision of predictions."""
+        with torch.autocast(self.device.type, enabled=False):
+            self._validated.append((self._logits_of(batch.counts), batch.labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Metrics of the epoch, computed once."""
-        self.log_dict(self.metrics.compute(), sync_dist=True)
+        """Loss and metrics of the whole fold, computed once."""
+        logits, labels = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
+        self._validated.clear()
+        del self._logits_of
+        # Probabilities in float32, always: torchmetrics takes numbers outside [0, 1] for logits, batch by batch.
+        self.metrics.update(logits.softmax(1)[:, 1], labels)
+        self.log_dict({"val/loss": self.loss(logits, labels), **self.metrics.compute()}, sync_dist=True)
         self.metrics.reset()
 
     def configure_optimizers(self) -> Any:

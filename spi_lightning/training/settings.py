@@ -18,14 +18,16 @@ class TrainerSettings:
         epochs: of as many iterations each as the sampler says.
         validate_every: epochs; checkpoints are written as often.
         precision: as Lightning calls it.
+        compile: compile the network's training.
         gradient_clip: longest gradient; None leaves it as it is.
-        threads: of computation on a CPU; 0: one a core.
+        threads: of computation on a CPU, of each fold; 0: the cores, shared out among the folds at once.
         tensorboard: also write events for TensorBoard.
     """
 
     epochs: int
     validate_every: int
     precision: Precision
+    compile: bool
     gradient_clip: float | None
     threads: int
     tensorboard: bool

@@ -10,12 +10,10 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks.record import Row
 
-HERE = [name for name in benchmarks.MODULES if (Path(benchmarks.__file__).parent / f"{name}.py").exists()]
-
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", benchmarks.MODULES)
 def test_every_benchmark_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,9 +10,10 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from spi_lightning.augmentation.pipeline import NoAugmentation
-from spi_lightning.data.datamodule import Batch, SpiDataModule
+from spi_lightning.data.datamodule import SpiDataModule
+from spi_lightning.data.loaders import Batch, LabelledCounts, finishing, on_device
 from spi_lightning.data.normalisation import Normalisation
-from spi_lightning.data.sampler import SamplerSettings
+from spi_lightning.data.sampler import SamplerSettings, SingleHitSampler
 from spi_lightning.data.splits import SplitSettings
 from spi_lightning.errors import SpiError
 from tests.unit.data.labelled import SHAPE, loaded, shuffled_labels
@@ -41,9 +42,9 @@ LABELS = shuffled_labels(20, 120, seed=3)
 RUN, SPLITS, HELD = loaded(LABELS, SplitSettings(10, 93, folds=3))
 
 
-def module(pipeline: Any, workers: int = 0, fold: int = 1, **settings: Any) -> SpiDataModule:
+def module(pipeline: Any, workers: int = 0, fold: int = 1) -> SpiDataModule:
     sampler = SamplerSettings(0.3, 6, BATCHES)
-    return SpiDataModule(HELD, SPLITS, fold, sampler, pipeline, NORMALISATION, seed=4, workers=workers, **settings)
+    return SpiDataModule(HELD, SPLITS, fold, sampler, pipeline, NORMALISATION, seed=4, workers=workers)
 
 
 class Recorder(pl.LightningModule):
@@ -53,13 +54,13 @@ class Recorder(pl.LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.seen: list[Batch] = []
-        self.validated: list[Batch] = []
+        self.validated: list[LabelledCounts] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         self.seen.append(batch)
         return (batch.patterns.mean() - self.weight).square().mean()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: LabelledCounts, batch_idx: int) -> None:
         self.validated.append(batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -85,10 +86,9 @@ def fit(
     return recorder, trainer
 
 
-def same(one: list[Batch], other: list[Batch]) -> bool:
+def same(one: list[Any], other: list[Any]) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a.patterns, b.patterns) and torch.equal(a.labels, b.labels) and a.seed == b.seed
-        for a, b in zip(one, other, strict=True)
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, other, strict=True)
     )
 
 
@@ -115,18 +115,19 @@ def test_a_step_sees_normalised_augmented_patterns_of_the_other_folds(uninterrup
         expected = NORMALISATION(torch.from_numpy(RUN.frames[indices].astype(np.float32)))[:, None]
         difference = (batch.patterns - expected)[:, 0].flatten(1)[:, :-1]
         assert 0.0001 < difference.std() < 0.01
-    assert len({batch.seed for batch in uninterrupted.seen}) == 3 * BATCHES
+    noise = {batch.patterns[0, 0, 1, 1].item() for batch in uninterrupted.seen}
+    assert len(noise) == 3 * BATCHES
 
 
-def test_validation_sees_each_pattern_of_the_fold_once_in_order_as_it_is(uninterrupted: Recorder) -> None:
-    data = module(Noise(in_workers=False), validation_batch=8)
-    recorder = fit(data, 1)[0]
+def test_validation_sees_counts_of_each_pattern_of_the_fold_once_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spi_lightning.data.datamodule.BLOCK", 8)
+    recorder = fit(module(Noise(in_workers=False)), 1)[0]
     validation = SPLITS.validation_of(1)
-    assert [len(batch.labels) for batch in recorder.validated] == [8] * (len(validation) // 8) + [len(validation) % 8]
-    patterns = torch.cat([batch.patterns for batch in recorder.validated])
-    expected = NORMALISATION(torch.from_numpy(RUN.frames[validation].astype(np.float32)))[:, None]
-    assert torch.equal(patterns, expected)
-    assert torch.cat([batch.labels for batch in recorder.validated]).tolist() == LABELS[validation].tolist()
+    assert [len(block.labels) for block in recorder.validated] == [8] * (len(validation) // 8) + [len(validation) % 8]
+    counts = torch.cat([block.counts for block in recorder.validated])
+    assert counts.dtype == torch.uint8
+    np.testing.assert_array_equal(counts, RUN.frames[validation])
+    assert torch.cat([block.labels for block in recorder.validated]).tolist() == LABELS[validation].tolist()
 
 
 @pytest.mark.parametrize("in_workers", [True, False])
@@ -140,7 +141,8 @@ def test_workers_and_where_augmentation_runs_change_nothing(
 
 def test_folds_and_seeds_draw_for_themselves(uninterrupted: Recorder) -> None:
     other = fit(module(Noise(in_workers=False), fold=2), 1)[0]
-    assert {batch.seed for batch in other.seen}.isdisjoint({batch.seed for batch in uninterrupted.seen})
+    noise = [{batch.patterns[0, 0, 1, 1].item() for batch in one.seen} for one in (other, uninterrupted)]
+    assert noise[0].isdisjoint(noise[1])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -174,7 +176,7 @@ def test_ranks_share_training_batches_and_each_validates_all() -> None:
         def __init__(self, rank: int) -> None:
             self.global_rank = rank
 
-    def batches(rank: int | None) -> tuple[list[Batch], list[Batch]]:
+    def batches(rank: int | None) -> tuple[list[Batch], list[LabelledCounts]]:
         data = module(NoAugmentation())
         data.trainer = None if rank is None else TwoDevices(rank)  # type: ignore[assignment]
         return list(data.train_dataloader()), list(data.val_dataloader())
@@ -188,23 +190,44 @@ def test_ranks_share_training_batches_and_each_validates_all() -> None:
         assert same(validated, validation)
 
 
-def test_counts_travel_as_small_integers_unless_a_worker_finishes_them() -> None:
-    batch = next(iter(module(NoAugmentation()).train_dataloader()))
-    assert batch.patterns.dtype == torch.uint8
-    finished = next(iter(module(Noise(in_workers=True)).train_dataloader()))
-    assert finished.patterns.dtype == torch.float32
-    assert module(Noise(in_workers=True)).on_after_batch_transfer(finished, 0) is finished
+@pytest.mark.parametrize("group", [1, 3, 8])
+def test_an_epoch_can_be_entered_in_the_middle_of_a_group(group: int) -> None:
+    seeds: list[int] = []
+
+    class Told(Noise):
+        def __call__(self, patterns: torch.Tensor, mask: torch.Tensor, zero: float, seed: int) -> torch.Tensor:
+            seeds.append(seed)
+            return super().__call__(patterns, mask, zero, seed)
+
+    rows = HELD.rows(SPLITS.train_of(1))
+    sampler = SingleHitSampler(rows, HELD.labels[rows], SamplerSettings(0.3, 6, BATCHES), 4, 1)
+    finish = finishing(Told(False), NORMALISATION, torch.from_numpy(HELD.mask))
+    loader = on_device(HELD, sampler, finish, torch.device("cpu"), group)
+    whole = list(loader)
+    assert [len(batch.labels) for batch in whole] == [6] * BATCHES
+    assert seeds == sampler.seeds_of(0)[::group]
+    drawn = sampler.rows_of(0)
+    assert [pattern_indices(batch.patterns) for batch in whole] == HELD.indices[drawn].tolist()
+    for step in range(BATCHES):
+        loader.load_state_dict({"epoch": 0, "step": step})
+        rest = list(loader)
+        assert same(rest, whole[step:])
+        assert loader.state_dict() == {"epoch": 0, "step": BATCHES}
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_batches_are_the_same() -> None:
-    data = module(NoAugmentation())
-    batch = next(iter(data.train_dataloader()))
-    moved = batch._replace(patterns=batch.patterns.cuda())
-    finished = data.on_after_batch_transfer(moved, 0)
-    assert finished.patterns.is_cuda
-    assert torch.allclose(finished.patterns.cpu(), data.on_after_batch_transfer(batch, 0).patterns)
+    rows = HELD.rows(SPLITS.train_of(1))
+    found = []
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        sampler = SingleHitSampler(rows, HELD.labels[rows], SamplerSettings(0.3, 6, 20), 4, 1, device=device)
+        finish = finishing(NoAugmentation(), NORMALISATION, torch.from_numpy(HELD.mask).to(device))
+        found.append(list(on_device(HELD, sampler, finish, device)))
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        assert on_gpu.patterns.is_cuda
+        assert torch.allclose(on_gpu.patterns.cpu(), on_cpu.patterns)
+        assert torch.equal(on_gpu.labels.cpu(), on_cpu.labels)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +236,6 @@ def test_on_a_gpu_batches_are_the_same() -> None:
         ({"fold": 3}, "fold is 3; it must be from 0 to 2"),
         ({"fold": -1}, "fold is -1"),
         ({"workers": -1}, "workers is -1"),
-        ({"validation_batch": 0}, "validation_batch is 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, int], text: str) -> None:

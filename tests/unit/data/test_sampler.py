@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
-from spi_lightning.data.sampler import SamplerSettings, SingleHitSampler
+from spi_lightning.data.sampler import Draw, SamplerSettings, SingleHitSampler
+from spi_lightning.data.seeds import hashed_seed
 from spi_lightning.errors import SpiError
+from tests.unit.data.test_seeds import splitmix64
 
 ROWS = np.arange(1000, 1200)  # of a training set of which other folds hold the first 1000
 LABELS = (np.arange(200) % 20 == 0).astype(np.int64)
@@ -48,28 +51,53 @@ def test_patterns_of_a_class_are_drawn_alike(share: float | None) -> None:
 
 def test_seed_fold_epoch_and_step_each_change_what_is_drawn() -> None:
     settings = SamplerSettings()
-    draws = [
-        sampler(settings, seed, fold).draw(epoch, step)
-        for seed in (0, 1)
-        for fold in (0, 1)
-        for epoch in (0, 1)
-        for step in (0, 1)
-    ]
+
+    def draw(seed: int, fold: int, epoch: int, step: int) -> Draw:
+        one = sampler(settings, seed, fold)
+        one.go_to(epoch, step)
+        return next(iter(one))
+
+    draws = [draw(seed, fold, epoch, step) for seed in (0, 1) for fold in (0, 1) for epoch in (0, 1) for step in (0, 1)]
     assert len({tuple(draw.rows) for draw in draws}) == 16
     assert len({draw.seed for draw in draws}) == 16
-    assert all(0 <= draw.seed < 2**63 for draw in draws if draw.seed is not None)
-    again = sampler(settings, 1, 1).draw(1, 1)
+    assert all(0 <= draw.seed < 2**63 for draw in draws)
+    again = draw(1, 1, 1, 1)
     assert (tuple(again.rows), again.seed) == (tuple(draws[-1].rows), draws[-1].seed)
 
 
-@given(world=st.sampled_from([1, 2, 4, 8, 64]), epoch=st.integers(0, 1000), step=st.integers(0, 49))
-def test_the_ranks_together_draw_what_one_process_draws(world: int, epoch: int, step: int) -> None:
-    settings = SamplerSettings(0.1)
-    whole = sampler(settings).draw(epoch, step)
-    parts = [sampler(settings, rank=rank, world=world).draw(epoch, step) for rank in range(world)]
-    np.testing.assert_array_equal(np.concatenate([part.rows for part in parts]), whole.rows)
-    assert len({part.seed for part in parts}) == world
-    assert parts[0].seed == whole.seed
+@given(world=st.sampled_from([1, 2, 4, 8, 64]), epoch=st.integers(0, 1000), share=st.sampled_from([0.1, None]))
+def test_the_ranks_together_draw_what_one_process_draws(world: int, epoch: int, share: float | None) -> None:
+    settings = SamplerSettings(share)
+    whole = sampler(settings)
+    parts = [sampler(settings, rank=rank, world=world) for rank in range(world)]
+    assert torch.equal(torch.cat([part.rows_of(epoch) for part in parts], 1), whole.rows_of(epoch))
+    assert len({seed for part in parts for seed in part.seeds_of(epoch)}) == world * 50
+    assert parts[0].seeds_of(epoch) == whole.seeds_of(epoch)
+
+
+@pytest.mark.parametrize("share", [0.3, None])
+def test_rows_are_those_of_plain_integers(share: float | None) -> None:
+    """Two words a place: the first one decides between the classes, the second one among the patterns."""
+    settings = SamplerSettings(share, batch_size=4, batches=3)
+    words = splitmix64(hashed_seed(1, 0, 7, 0, 1), 2 * 4 * 3)
+    singles, others = ROWS[LABELS == 1], ROWS[LABELS == 0]
+    expected = []
+    for which, place in zip(words[::2], words[1::2], strict=True):
+        among = ROWS if share is None else singles if (which >> 11) / 2**53 < share else others
+        expected.append(among[(place >> 1) % len(among)])
+    assert sampler(settings).rows_of(7).flatten().tolist() == expected
+
+
+def test_batches_do_not_depend_on_how_many_an_epoch_has() -> None:
+    short, long = (sampler(SamplerSettings(batches=batches)).rows_of(2) for batches in (5, 50))
+    assert torch.equal(short, long[:5])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_gpu_draws_the_same() -> None:
+    on_gpu = SingleHitSampler(ROWS, LABELS, SamplerSettings(), 1, 0, device="cuda")
+    assert torch.equal(on_gpu.rows_of(3).cpu(), sampler(SamplerSettings()).rows_of(3))
 
 
 def test_an_epoch_can_be_entered_anywhere() -> None:

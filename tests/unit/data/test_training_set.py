@@ -53,6 +53,11 @@ def test_counts_are_as_small_as_they_can_be_and_exact(brightest: int, held_as: t
     counts = held.tensor(rows)
     assert counts.dtype == given_as
     np.testing.assert_array_equal(counts.numpy(), run.frames[rows])
+    on_cpu = held.on("cpu")
+    assert on_cpu.bits.data_ptr() == held.counts.ctypes.data  # not a copy
+    gathered = on_cpu.of(torch.from_numpy(rows))
+    assert gathered.dtype == given_as
+    assert torch.equal(gathered, counts)
 
 
 def test_its_blocks_fit_the_normalisation() -> None:

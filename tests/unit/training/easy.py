@@ -24,7 +24,7 @@ from spi_lightning.training.settings import TrainerSettings
 from tests.unit.patterns.fake_run import FakeRun
 
 TRAINER = TrainerSettings(
-    epochs=3, validate_every=1, precision="32-true", gradient_clip=None, threads=1, tensorboard=False
+    epochs=3, validate_every=1, precision="32-true", compile=False, gradient_clip=None, threads=1, tensorboard=False
 )
 
 
