@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import math
 from typing import TYPE_CHECKING
 
 from spi_lightning.config.launch import Rerun, launch
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # These matter only when the folds are put together; spi-evaluate can change them at any time.
 MAY_CHANGE = ("ensemble.threshold", "truth", "paper")
+FLOAT32 = 4  # bytes
 
 
 def main() -> None:
@@ -50,16 +51,18 @@ def _whole(config: TrainConfig, folder: Path) -> bool:
 
 def train(config: TrainConfig, job: Job) -> None:
     """Train all folds and evaluate the ensemble; or one fold alone, in ``RUN/folds/K``."""
+    from spi_lightning.commands.evaluate import evaluate_run
     from spi_lightning.commands.parts import about, open_patterns, training_recipe
-    from spi_lightning.config.scope import sole_job
     from spi_lightning.config.targets import instantiate
     from spi_lightning.data.device import choose_device
     from spi_lightning.data.training_set import load_training_set
     from spi_lightning.data.truth import read_truth
     from spi_lightning.progress import progress
     from spi_lightning.report.evaluation import draw_augmentation
+    from spi_lightning.training.at_once import share_out
     from spi_lightning.training.fold import train_fold
     from spi_lightning.training.shared import settled_normalisation, settled_splits
+    from spi_lightning.training.side_by_side import train_folds
 
     choose_device(config.device)  # what is not there, or cannot be built, is told before anything is read
     for role in ("model", "loss", "augmentation"):
@@ -87,12 +90,16 @@ def train(config: TrainConfig, job: Job) -> None:
     )
     if config.fold in (None, 0):
         draw_augmentation(folder / "figures", training_set, recipe.pipeline, recipe.normalisation)
-    for fold in range(config.split.folds) if config.fold is None else [config.fold]:
-        place = folder / "folds" / str(fold)
-        # A job that trains one fold holds its folder already; to the others, one may be at work there.
-        with sole_job(place) if config.fold is None else nullcontext():
-            train_fold(recipe, training_set, splits, fold, place)
-    if config.fold is None:
-        from spi_lightning.commands.evaluate import evaluate_run
-
-        evaluate_run(folder, config, run, splits, truth, job)
+    if config.fold is not None:
+        train_fold(recipe, training_set, splits, config.fold, job.folder)
+        return
+    sharing = share_out(
+        config.split.folds,
+        config.folds_at_once,
+        config.trainer.threads,
+        recipe.device,
+        config.sampler.batch_size * math.prod(run.shape) * FLOAT32,
+    )
+    job.record({"folds at once": sharing.processes, "threads of each fold": sharing.threads})
+    train_folds(recipe, training_set, splits, folder / "folds", sharing)
+    evaluate_run(folder, config, run, splits, truth, job)

@@ -47,6 +47,7 @@ class TrainConfig:
     seed: int
     device: str
     workers: int
+    folds_at_once: int | None
     instrument: Geometry
     data: Data
     split: SplitSettings
@@ -64,6 +65,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "0 (none besides the main process) or more")
+        at_once = self.folds_at_once
+        require(at_once is None or at_once >= 1, "folds_at_once", at_once, "1 or more, or null for as many as pay")
         require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
         if self.fold is not None and not 0 <= self.fold < self.split.folds:
             raise SpiError(
