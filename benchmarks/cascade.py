@@ -23,7 +23,6 @@ from benchmarks.record import Row, fact_row, interleaved, rate_row, share_row
 from benchmarks.remote import Remote
 from spi_lightning.errors import SpiError
 from spi_lightning.inference.cascade import Cascade, CascadeSettings
-from spi_lightning.inference.engine import Engine
 from spi_lightning.inference.ensemble import Ensemble, TrainedOn, ready
 from spi_lightning.inference.ensemble_file import load_ensemble, save_ensemble
 from spi_lightning.inference.first_looks import FirstLooks, choose_bound
@@ -101,7 +100,7 @@ def ours(folder: str, data: str, n: int, device: str, cascade: bool) -> Callable
         if cascade and ensemble.first_looks is not None:
             settings = CascadeSettings(enabled=True)
             bound = choose_bound(ensemble.first_looks, ensemble.threshold, settings.missed)
-            preview = Cascade(Engine(ensemble), bound, ensemble.threshold, settings.audit)
+            preview = Cascade(ensemble, bound, settings.audit)
         indices = None if n == len(run) else np.arange(n)
         found = np.concatenate([models for _, models in score_run(ensemble, run, indices, preview=preview)])
         return np.nanmean(found, axis=1, dtype=np.float64), {} if preview is None else preview.facts(n)

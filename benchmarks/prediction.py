@@ -21,7 +21,7 @@ from benchmarks.paper_faithful import NORMALISATION, new_networks, normalised_pa
 from benchmarks.record import Row, fact_row, interleaved, rate_row
 from benchmarks.remote import Remote, RemoteError
 from spi_lightning.errors import SpiError
-from spi_lightning.inference.engine import Engine, Precision
+from spi_lightning.inference.engine import Precision
 from spi_lightning.inference.ensemble import Ensemble, TrainedOn, ready
 from spi_lightning.inference.folding import folded
 from spi_lightning.inference.low_precision import LowPrecision, check_native
@@ -141,7 +141,7 @@ def ours(
     )
 
     def work() -> np.ndarray:
-        preview = None if precision == "float32" else LowPrecision(Engine(ensemble, precision), ensemble.threshold)
+        preview = None if precision == "float32" else LowPrecision(ensemble, precision)
         return np.concatenate([models for _, models in score_run(ensemble, InMemory(counts), preview=preview)])
 
     return work

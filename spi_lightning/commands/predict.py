@@ -118,12 +118,11 @@ def _preview(config: PredictConfig, ensemble: Ensemble) -> Cascade | LowPrecisio
     """The cheaper look that every pattern is given first, if any."""
     from spi_lightning.errors import SpiError
     from spi_lightning.inference.cascade import Cascade
-    from spi_lightning.inference.engine import Engine
     from spi_lightning.inference.first_looks import choose_bound
     from spi_lightning.inference.low_precision import LowPrecision, check_native
 
     check_native(config.precision, ensemble.device)
-    settings, threshold = config.cascade, ensemble.threshold
+    settings = config.cascade
     if settings.enabled:
         if ensemble.first_looks is None:
             raise SpiError(
@@ -135,9 +134,9 @@ def _preview(config: PredictConfig, ensemble: Ensemble) -> Cascade | LowPrecisio
                 "cascade.enabled: the bound was learnt with the ensemble's own views. Leave mirrors=null, or choose "
                 "cascade.enabled=false."
             )
-        bound = choose_bound(ensemble.first_looks, threshold, settings.missed)
-        return Cascade(Engine(ensemble, config.precision), bound, threshold, settings.audit)
-    return None if config.precision == "float32" else LowPrecision(Engine(ensemble, config.precision), threshold)
+        bound = choose_bound(ensemble.first_looks, ensemble.threshold, settings.missed)
+        return Cascade(ensemble, bound, settings.audit, config.precision)
+    return None if config.precision == "float32" else LowPrecision(ensemble, config.precision)
 
 
 def _scored(

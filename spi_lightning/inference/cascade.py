@@ -8,13 +8,15 @@ has to be for that is chosen in :mod:`~spi_lightning.inference.first_looks`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from spi_lightning.errors import require
-from spi_lightning.inference.engine import Engine
+from spi_lightning.inference.engine import Engine, Precision
+from spi_lightning.inference.ensemble import Ensemble
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,25 @@ class Cascade:
         missed: of the audited, those that the ensemble selects.
     """
 
-    def __init__(self, engine: Engine, bound: float, threshold: float, audit: float = 0.0):
+    def __init__(self, ensemble: Ensemble, bound: float, audit: float = 0.0, precision: Precision = "float32"):
         """Begin a tally.
 
         Args:
-            engine: that looks first.
-            bound: see :func:`choose_bound`.
-            threshold: from which on the ensemble selects.
+            ensemble: whose first network looks, at the first of its views.
+            bound: see :func:`~spi_lightning.inference.first_looks.choose_bound`.
             audit: share of what is left out, drawn by chance, that is scored in full all the same.
+            precision: of the first looks.
         """
         self.bound, self.left_out, self.audited, self.missed = bound, 0, 0, 0
-        self._engine, self._threshold, self._audit = engine, threshold, audit
+        self._threshold, self._audit, self._networks = ensemble.threshold, audit, len(ensemble.networks)
+        first = dataclasses.replace(ensemble, networks=ensemble.networks[:1], mirrors=ensemble.mirrors[:1])
+        self._engine = Engine(first, precision)
         self._chance = np.random.default_rng(0)
 
     def look(self, counts: torch.Tensor) -> torch.Tensor:
         """See :class:`~spi_lightning.inference.predict.Preview`: NaN for all networks but the first."""
-        first = self._engine.first_look(counts)[:, None]
-        return torch.cat([first, first.new_full((len(first), self._engine.networks - 1), torch.nan)], dim=1)
+        first = self._engine.probabilities(counts)
+        return torch.cat([first, first.new_full((len(first), self._networks - 1), torch.nan)], dim=1)
 
     def unsettled(self, models: np.ndarray) -> np.ndarray:
         """See :class:`~spi_lightning.inference.predict.Preview`."""

@@ -33,7 +33,6 @@ class Engine:
     Attributes:
         device: where they compute.
         batch: patterns that suit the device at once.
-        networks: their number.
     """
 
     def __init__(self, ensemble: Ensemble, precision: Precision = "float32"):
@@ -44,24 +43,16 @@ class Engine:
             precision: of weights and activations. Probabilities in float32 agree with the ensemble's own to 1e-4.
         """
         self.device = ensemble.device
-        self.batch, self.networks = batch_for(self.device), len(ensemble.networks)
+        self.batch = batch_for(self.device)
         self._normalisation, self._mirrors = ensemble.normalisation, ensemble.mirrors
-        self._members = [lowered(folded(network), precision) for network in ensemble.networks]
+        self._networks = [lowered(folded(network), precision) for network in ensemble.networks]
 
     @torch.inference_mode()
     def probabilities(self, counts: torch.Tensor) -> torch.Tensor:
         """As :meth:`Ensemble.probabilities`: counts ``(n, rows, columns)`` → ``(n, networks)`` float32, all at once."""
-        patterns = self._normalised(counts)
-        members = [member_probabilities(network, patterns, self._mirrors) for network in self._members]
+        patterns = self._normalisation(counts.to(self.device))[:, None]
+        members = [member_probabilities(network, patterns, self._mirrors) for network in self._networks]
         return torch.stack(members, dim=1)
-
-    @torch.inference_mode()
-    def first_look(self, counts: torch.Tensor) -> torch.Tensor:
-        """What the first network says of one view: counts ``(n, rows, columns)`` → probability ``(n,)`` float32."""
-        return member_probabilities(self._members[0], self._normalised(counts), self._mirrors[:1])
-
-    def _normalised(self, counts: torch.Tensor) -> torch.Tensor:
-        return self._normalisation(counts.to(self.device))[:, None]
 
 
 class Lowered(nn.Module):

@@ -7,6 +7,7 @@ import torch
 
 from spi_lightning.errors import SpiError
 from spi_lightning.inference.engine import Engine, Precision
+from spi_lightning.inference.ensemble import Ensemble
 
 NATIVE = {"bfloat16": ("avx512_bf16", "amx_bf16", "bf16"), "float16": ("avx512_fp16", "amx_fp16", "fp16")}
 MARGIN = 0.05  # about the threshold; the largest difference of an ensemble's probability in bfloat16 was seen at 0.01
@@ -21,15 +22,15 @@ class LowPrecision:
         difference: the largest between their probabilities in the two precisions.
     """
 
-    def __init__(self, engine: Engine, threshold: float):
+    def __init__(self, ensemble: Ensemble, precision: Precision):
         """Begin a tally.
 
         Args:
-            engine: of low precision.
-            threshold: from which on a pattern is selected.
+            ensemble: that scores.
+            precision: in which it does so first.
         """
         self.again, self.changed, self.difference = 0, 0, 0.0
-        self._engine, self._threshold = engine, threshold
+        self._engine, self._threshold = Engine(ensemble, precision), ensemble.threshold
 
     def look(self, counts: torch.Tensor) -> torch.Tensor:
         """See :class:`~spi_lightning.inference.predict.Preview`."""

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from spi_lightning.errors import SpiError
 from spi_lightning.inference.cascade import Cascade, CascadeSettings
-from spi_lightning.inference.engine import Engine
 from spi_lightning.inference.first_looks import FLOOR, MOST, FirstLooks, candidates, choose_bound
 from spi_lightning.inference.predict import score_run
 from tests.unit.inference.small import small_ensemble
@@ -88,7 +87,7 @@ class TestCascade:
     def scored(self, bound: float, audit: float = 0.0) -> tuple[Cascade, np.ndarray, np.ndarray, np.ndarray]:
         """The cascade; its scores; those of the whole ensemble; the first looks."""
         ensemble = small_ensemble(3, threshold=0.5)
-        cascade = Cascade(Engine(ensemble), bound, 0.5, audit)
+        cascade = Cascade(ensemble, bound, audit)
         parts = list(score_run(ensemble, RUN, preview=cascade))
         assert [start for start, _ in parts] == np.cumsum([0, *(len(models) for _, models in parts)])[:-1].tolist()
         found = np.concatenate([models for _, models in parts])

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -44,13 +42,6 @@ def test_the_ensemble_itself_is_left_as_it_is() -> None:
     torch.testing.assert_close(ensemble.probabilities(COUNTS), before, rtol=0, atol=0)
 
 
-def test_the_first_look_is_one_network_at_one_view() -> None:
-    ensemble = small_ensemble(2, mirrors=("rows", "none"))
-    alone = dataclasses.replace(ensemble, networks=ensemble.networks[:1], mirrors=("rows",))
-    expected = alone.probabilities(COUNTS)[:, 0]
-    torch.testing.assert_close(Engine(ensemble).first_look(COUNTS), expected, atol=1e-6, rtol=0)
-
-
 @pytest.mark.parametrize("n", [0, 1, 21])
 def test_many_patterns_at_once(n: int) -> None:
     ensemble, told = small_ensemble(1), []
@@ -75,7 +66,7 @@ class TestLowPrecision:
         exact = np.concatenate([models for _, models in score_run(small_ensemble(2), run)])
         threshold = float(np.median(exact.mean(1)))
         ensemble = small_ensemble(2, threshold=threshold)
-        preview = LowPrecision(Engine(ensemble, "bfloat16"), threshold)
+        preview = LowPrecision(ensemble, "bfloat16")
         found = np.concatenate([models for _, models in score_run(ensemble, run, preview=preview)])
         near = np.abs(found.mean(1) - threshold) <= 0.04
         assert preview.again >= near.sum() > 0
