@@ -10,7 +10,7 @@ RESULTS ?= benchmarks/results
 help:
 	@echo "make demo       simulate, train, evaluate, predict on a fresh run   (five minutes)"
 	@echo "make test       style, types, all tests                             (some minutes)"
-	@echo "make bench      speed against named baselines, into $(RESULTS)"
+	@echo "make bench      speed against named baselines, into $(RESULTS)   (half an hour)"
 	@echo "make ablations  what each part of the method is worth, three seeds  (an hour)"
 	@echo "make figures    the figures of the documentation, after make demo"
 
@@ -36,7 +36,8 @@ demo: $(VENV)/ready
 		run=$(DEMO)/prediction
 	@echo "Look at $(DEMO)/training/tables and $(DEMO)/training/figures, and at $(DEMO)/prediction/selection.csv"
 
-bench: $(VENV)/ready
+bench: demo
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks --results $(RESULTS)
 	$(BIN)/python -m benchmarks.profiles --results $(RESULTS)
 

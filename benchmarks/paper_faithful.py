@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from spi_lightning.augmentation.covering import hide
 from spi_lightning.augmentation.settings import Transforms
 from spi_lightning.augmentation.with_batchgenerators import _after_the_detector, _up_to_the_detector
+from spi_lightning.cores import available_cores
 from spi_lightning.data.normalisation import Normalisation
 from spi_lightning.inference.mirroring import FLIPPED, MIRRORS, Mirror
 from spi_lightning.models.preact_resnet import PreActResNet
@@ -29,7 +30,7 @@ from spi_lightning.training.optimizers import Adam
 
 NORMALISATION = Normalisation("none", 0.342, 2.336)  # the paper's patterns'
 SINGLE_SHARE = 0.02  # chance that a drawn pattern is a single hit: the paper's MaxF1
-WORKERS = 2
+WORKERS = max(1, min(12, available_cores() - 1))  # that augment; one core is the network's
 BATCH = 64
 ORDER = 3  # of the splines
 CALIBRATED_ON = 64  # patterns from which a new network takes its batch statistics

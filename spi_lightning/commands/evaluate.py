@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spi_lightning.config.scope import Job
     from spi_lightning.config.train_schema import TrainConfig
     from spi_lightning.data.splits import Splits
+    from spi_lightning.inference.ensemble import Ensemble
     from spi_lightning.inference.scores import Origin, Scores
     from spi_lightning.patterns.prepared import PreparedRun
 
@@ -129,9 +130,15 @@ def _test_scores(
         trained_on=trained_on(config, run, splits),
         description={"seed": config.seed, "checkpoint": config.ensemble.checkpoint},
     )
-    looks = first_looks(ensemble, run, splits, unseen)
-    save_ensemble(folder / "ensemble", dataclasses.replace(ensemble, first_looks=looks))
-    ensemble = load_ensemble(folder / "ensemble", device)
+    place = folder / "ensemble"
+    earlier_ensemble = _earlier_ensemble(place)
+    save_ensemble(place, ensemble)
+    ensemble = load_ensemble(place, device)
+    if earlier_ensemble is not None and earlier_ensemble.fingerprint == ensemble.fingerprint:
+        looks = earlier_ensemble.first_looks
+    else:
+        looks = first_looks(ensemble, run, splits, unseen)
+    save_ensemble(place, dataclasses.replace(ensemble, first_looks=looks))
     origin = Origin(ensemble.fingerprint, splits.fingerprint, threshold, ensemble.mirrors)
     path = folder / "scores.h5"
     ids, labels = run.ids[splits.test], splits.labels[splits.test]
@@ -146,6 +153,18 @@ def _test_scores(
         for start, models in score_run(ensemble, run, splits.test, advance=advance):
             write(start, models)
         return write.probabilities
+
+
+def _earlier_ensemble(place: Path) -> Ensemble | None:
+    """The ensemble of an earlier evaluation, with its first looks; None where none can be read."""
+    from spi_lightning.errors import SpiError
+    from spi_lightning.inference.ensemble_file import load_ensemble
+
+    try:
+        ensemble = load_ensemble(place)
+    except SpiError:
+        return None
+    return None if ensemble.first_looks is None else ensemble
 
 
 def _earlier_scores(path: Path, origin: Origin, ids: np.ndarray) -> np.ndarray | None:

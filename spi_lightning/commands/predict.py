@@ -149,8 +149,14 @@ def _scored(
     from spi_lightning.inference.scores import Origin, score_file
     from spi_lightning.progress import progress
 
-    bound = getattr(preview, "bound", None)
-    origin = Origin(ensemble.fingerprint, run.fingerprint(), ensemble.threshold, ensemble.mirrors, bound)
+    origin = Origin(
+        ensemble.fingerprint,
+        run.fingerprint(),
+        ensemble.threshold,
+        ensemble.mirrors,
+        getattr(preview, "bound", None),
+        config.precision,
+    )
     networks = len(ensemble.networks)
     with (
         score_file(job.folder / "scores.h5", run.ids, networks, origin, run.labels) as write,

@@ -60,11 +60,12 @@ def train(config: TrainConfig, job: Job) -> None:
     from spi_lightning.progress import progress
     from spi_lightning.report.evaluation import draw_augmentation
     from spi_lightning.training.at_once import share_out
-    from spi_lightning.training.fold import train_fold
+    from spi_lightning.training.fold import check_device, train_fold
     from spi_lightning.training.shared import settled_normalisation, settled_splits
     from spi_lightning.training.side_by_side import train_folds
 
-    choose_device(config.device)  # what is not there, or cannot be built, is told before anything is read
+    # What is not there, or cannot be built, is told before anything is read.
+    check_device(config.trainer, choose_device(config.device))
     for role in ("model", "loss", "augmentation"):
         instantiate(getattr(config, role), role, role)
     folder = job.folder if config.fold is None else job.folder.parents[1]

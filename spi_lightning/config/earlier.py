@@ -14,7 +14,7 @@ from spi_lightning.errors import SpiError
 from spi_lightning.provenance import write_text
 
 # Settings that do not change a result but for rounding, or that say which part of it to make.
-HARMLESS = ("run", "workers", "folds_at_once", "device", "fold")
+HARMLESS = ("run", "workers", "folds_at_once", "device", "fold", "trainer.threads", "trainer.compile")
 # What every job writes of itself.
 RECORDS = {"config.yaml", "status.json", "provenance.json", "uncommitted.diff", "log.txt", "traceback.txt", "lock"}
 

@@ -72,7 +72,7 @@ class ResumableLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where :meth:`state_dict` was asked."""
         self.sampler.go_to(state["epoch"], state["step"])
-        self._given = self.sampler.start  # where nothing is left to train, nothing is asked for before the next save
+        self._given = self.sampler.start  # for a state that is asked for before the first batch
 
 
 def finishing(pipeline: Pipeline, normalisation: Normalisation, mask: torch.Tensor) -> Finish:

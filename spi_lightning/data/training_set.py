@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from spi_lightning.data.splits import Splits
+from spi_lightning.errors import SpiError
 from spi_lightning.patterns.export_cxi import smallest_unsigned
 from spi_lightning.patterns.frames import Frames, frames_at_once
 
@@ -76,7 +77,17 @@ class TrainingSet:
         return torch.from_numpy(counts.astype(_AS_TORCH[counts.itemsize], copy=False))
 
     def on(self, device: str | torch.device) -> HeldCounts:
-        """All counts, on a device; on the CPU they share the memory of this set."""
+        """All counts, on a device; on the CPU they share the memory of this set.
+
+        Raises:
+            SpiError: they need more than the GPU has.
+        """
+        if torch.device(device).type == "cuda" and self.counts.nbytes > (free := torch.cuda.mem_get_info(device)[0]):
+            raise SpiError(
+                f"device: the training patterns take {self.counts.nbytes / 1e9:.1f} GB, but {device} has "
+                f"{free / 1e9:.1f} GB free. Crop or bin them (data.prepare.crop), take fewer (split.others), or the CPU "
+                "(device=cpu)."
+            )
         return HeldCounts(torch.from_numpy(self.counts.view(_SAME_BITS[self.counts.itemsize])).to(device))
 
     def blocks(self, size: int = 256) -> Iterator[torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -38,14 +40,15 @@ class LowPrecision:
 
     def unsettled(self, models: np.ndarray) -> np.ndarray:
         """See :class:`~spi_lightning.inference.predict.Preview`."""
-        return np.abs(models.mean(axis=1, dtype=np.float64) - self._threshold) <= MARGIN
+        far = np.abs(models.mean(axis=1, dtype=np.float64) - self._threshold) > MARGIN
+        return ~far  # which what is no number is not
 
     def settled(self, before: np.ndarray, after: np.ndarray) -> None:
         """See :class:`~spi_lightning.inference.predict.Preview`."""
         lower, exact = (models.mean(axis=1, dtype=np.float64) for models in (before, after))
         self.again += len(after)
         self.changed += int(((lower >= self._threshold) != (exact >= self._threshold)).sum())
-        self.difference = max(self.difference, float(np.abs(lower - exact).max(initial=0.0)))
+        self.difference = max(self.difference, float(np.nan_to_num(np.abs(lower - exact), nan=1.0).max(initial=0.0)))
 
     def facts(self, patterns: int) -> dict[str, float | int]:
         """What to tell of so many patterns: how many were scored anew, and what that changed."""
@@ -58,11 +61,15 @@ class LowPrecision:
 
 
 def check_native(precision: Precision, device: torch.device) -> None:
-    """Raise :class:`SpiError` where a CPU only emulates a precision."""
-    known = torch.cpu.get_capabilities()
-    if precision == "float32" or device.type != "cpu" or any(known.get(name) for name in NATIVE[precision]):
+    """Raise :class:`SpiError` where a device only emulates a precision."""
+    on_gpu = device.type == "cuda"
+    if precision == "float32" or (on_gpu and (precision == "float16" or torch.cuda.is_bf16_supported(False))):
         return
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch cannot tell
+    if not on_gpu and any(known.get(word) for word in NATIVE[precision]):
+        return
+    name = torch.cuda.get_device_name(device) if on_gpu else known.get("cpu_name", "CPU")
     raise SpiError(
-        f"precision={precision}: this CPU ({known.get('cpu_name', 'unknown')}) has no arithmetic for it; emulated, it "
-        "takes three times as long as float32. Choose precision=float32."
+        f"precision={precision}: this {name} is not known to compute with it; emulated, it takes three times as long "
+        "as float32. Choose precision=float32."
     )

@@ -15,6 +15,7 @@ from spi_lightning.patterns.frames import Frames
 
 READ = 256  # patterns that are read at once, fewer where they are large
 TOGETHER = 64  # patterns, on a CPU, that are scored in full at once after a preview: some for each core
+HELD = 1 << 16  # patterns whose scores are held back at most
 
 Part = tuple[int, np.ndarray]  # the first pattern's place, and counts
 
@@ -97,7 +98,7 @@ class _Held:
 
     @property
     def is_full(self) -> bool:
-        return len(self._waiting) >= self._enough
+        return len(self._waiting) >= self._enough or self._places >= HELD
 
     def emptied(self) -> Iterator[tuple[int, np.ndarray]]:
         """Score what waits, and hand out all that was held."""

@@ -11,6 +11,7 @@ attribute ``data``                       fingerprint of the prepared run
 attribute ``threshold``                  from which on a pattern is called a single hit; NaN where none is chosen yet
 attribute ``mirrors``                    views, separated by commas
 attribute ``cascade``                    bound below which a first look left patterns out; NaN where it left out none
+attribute ``precision``                  float32; or bfloat16 or float16, of what was far from the threshold or left out
 attribute ``program``                    version of spi-lightning that wrote it
 ======================  ===============  =====================================================================
 """
@@ -29,6 +30,7 @@ import numpy as np
 
 import spi_lightning
 from spi_lightning.errors import SpiError
+from spi_lightning.inference.engine import DTYPES, Precision
 from spi_lightning.inference.mirroring import MIRRORS, Mirror
 from spi_lightning.patterns.export_cxi import replaced_when_done
 from spi_lightning.patterns.hdf5 import damage_is_reported, open_h5, resolve
@@ -48,6 +50,7 @@ class Origin:
         threshold: probability from which on a pattern is called a single hit; None where none is chosen yet.
         mirrors: views that were averaged.
         cascade: probability of a first look below which patterns were left out; None where all are scored in full.
+        precision: of the scores; where it is not float32, that of what was far from the threshold, or left out.
     """
 
     source: str
@@ -55,6 +58,7 @@ class Origin:
     threshold: float | None
     mirrors: tuple[Mirror, ...]
     cascade: float | None = None
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +95,13 @@ class ScoreWriter:
         """Write the scores ``(k, m)`` of the patterns from ``start`` on.
 
         Raises:
-            ValueError: the scores are not finite (behind a cascade, the first network's), or are not those of so many
-                networks and patterns.
+            ValueError: scores are not finite (behind a cascade, of all networks but the first, they may be NaN), or
+                are not those of so many networks and patterns.
         """
         stop = start + len(models)
         if models.shape[1:] != self._models.shape[1:] or not 0 <= start <= stop <= len(self._models):
             raise ValueError(f"Scores {models.shape} from {start} on do not fit into {self._models.shape}.")
-        needed = models[:, :1] if self._cascade else models
-        if not np.isfinite(needed).all():
+        if not (np.isfinite(models).all(axis=1) | (_spared(models) & self._cascade)).all():
             raise ValueError(f"Scores of the patterns {start} to {stop - 1} are not finite.")
         self._models[start:stop] = models
         self.probabilities[start:stop] = np.nanmean(models, axis=1, dtype=np.float64)
@@ -142,6 +145,7 @@ def score_file(
                 "data": origin.data,
                 "threshold": math.nan if origin.threshold is None else origin.threshold,
                 "mirrors": ",".join(origin.mirrors),
+                "precision": origin.precision,
                 "cascade": math.nan if origin.cascade is None else origin.cascade,
                 "program": spi_lightning.__version__,
             }
@@ -175,10 +179,8 @@ def read_scores(path: str | Path) -> Scores:
     lengths = {len(values) for values in (probabilities, models, names, labels) if values is not None}
     if len(lengths) > 1:
         raise SpiError(f"{path}: its datasets speak of different numbers of patterns. {_AGAIN}")
-    expected = models.copy()
-    if origin.cascade is not None:
-        expected[:, 1:][np.isnan(models[:, 1:])] = 0
-    for name, scores in (("probability", probabilities), ("models", expected)):
+    said = models if origin.cascade is None else np.where(_spared(models)[:, None], models[:, :1], models)
+    for name, scores in (("probability", probabilities), ("models", said)):
         if not ((scores >= 0) & (scores <= 1)).all():
             raise SpiError(f"{path}: '{name}' has values that are no probabilities, from 0 to 1. {_AGAIN}")
     if labels is not None and not np.isin(labels, (-1, 0, 1)).all():
@@ -214,6 +216,11 @@ def write_selection_csv(
         table.writerows(rows[place] for place in np.argsort(-probabilities, kind="stable"))
 
 
+def _spared(models: np.ndarray) -> np.ndarray:
+    """Patterns that only the first network has looked at, bool ``(n,)``."""
+    return np.isfinite(models[:, 0]) & np.isnan(models[:, 1:]).all(axis=1)
+
+
 _AGAIN = "The file is damaged, or was changed by another program: write it again."
 
 
@@ -224,14 +231,16 @@ def _origin(path: str | Path, attributes: dict[str, object]) -> Origin:
     if not (texts and views and ",".join(views) == mirrors and isinstance(threshold, float)):
         raise SpiError(f"{path}: its attributes do not say where the scores come from. {_AGAIN}")
     cascade = attributes.get("cascade", math.nan)
-    if not isinstance(cascade, float):
-        raise SpiError(f"{path}: its attribute 'cascade' is not a number. {_AGAIN}")
+    precision = attributes.get("precision", "float32")
+    if not isinstance(cascade, float) or precision not in DTYPES:
+        raise SpiError(f"{path}: its attributes 'cascade' and 'precision' say nothing that is known. {_AGAIN}")
     return Origin(
         str(source),
         str(data),
         None if math.isnan(threshold) else float(threshold),
         tuple(views),
         None if math.isnan(cascade) else float(cascade),
+        precision,  # type: ignore[arg-type]  # one of those that it was just compared with
     )
 
 

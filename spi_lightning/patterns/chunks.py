@@ -16,7 +16,7 @@ from isal import isal_zlib
 
 from spi_lightning.patterns.hdf5 import H5_ERRORS, damage_is_reported
 
-_LARGEST = 1 << 26  # bytes of a decoded chunk, of which each thread holds two copies
+_LARGEST = 1 << 24  # bytes of a decoded chunk, of which each thread holds two copies
 
 
 @dataclass(frozen=True, eq=False)

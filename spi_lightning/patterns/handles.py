@@ -6,6 +6,7 @@ its own.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -25,6 +26,7 @@ _MAX_HANDLES = 512  # files; systems allow 1024 or more
 _MAX_DATASETS = 512
 _MAX_CACHED = 4  # of them with a cache of decoded chunks, which may fill
 _CHUNK_CACHE = 16 * 2**20  # bytes; a chunk of many frames is decoded once when they are read in order
+_LARGEST_CHUNK = 128 * 2**20  # bytes; what is larger is decoded again for every block
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def _opened(file: h5py.File, path: str | Path, name: str) -> Opened:
     if dataset.chunks is None:
         return Opened(dataset, None)
     home, place = dataset.file, dataset.name
-    cache = _CHUNK_CACHE if _many_frames_a_chunk(dataset) else 0
+    chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    cache = max(_CHUNK_CACHE, chunk if chunk <= _LARGEST_CHUNK else 0) if _many_frames_a_chunk(dataset) else 0
     with damage_is_reported(path, f"dataset '{name}'"):
         access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         slots, _, _ = access.get_chunk_cache()

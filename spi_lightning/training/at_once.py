@@ -70,7 +70,7 @@ def _free_memory() -> int:
 
 
 def _limits(membership: Path, root: Path) -> list[int]:
-    """Memory limits, in bytes, of the control group (version 2) of this process and of those that it lies in.
+    """What is left, in bytes, of the memory of the control group (version 2) of this process, and of those around it.
 
     A batch system gives a job its share of a node like so; the node's free memory says nothing of it.
     """
@@ -81,9 +81,19 @@ def _limits(membership: Path, root: Path) -> list[int]:
     if own is None:
         return []
     inner = root / own[1]
-    found = []
-    for group in [inner, *inner.parents]:
-        limit = group / "memory.max"
-        if group.is_relative_to(root) and limit.is_file() and (text := limit.read_text().strip()).isdecimal():
-            found.append(int(text))
-    return found
+    groups = [group for group in [inner, *inner.parents] if group.is_relative_to(root)]
+    limits = [(group, _number(group / "memory.max")) for group in groups]
+    return [max(0, limit - _in_use(group)) for group, limit in limits if limit is not None]
+
+
+def _in_use(group: Path) -> int:
+    """Bytes that a control group holds, without copies of files, which give way."""
+    stat = group / "memory.stat"
+    files = re.search(r"^inactive_file (\d+)$", stat.read_text() if stat.is_file() else "", re.MULTILINE)
+    return max(0, (_number(group / "memory.current") or 0) - (int(files[1]) if files else 0))
+
+
+def _number(file: Path) -> int | None:
+    """What stands in a file of the control group; None where it is missing, or says that there is no limit."""
+    text = file.read_text().strip() if file.is_file() else ""
+    return int(text) if text.isdecimal() else None

@@ -20,20 +20,28 @@ def compiled(network: nn.Module, device: str) -> Forward:
     Args:
         network: patterns → logits.
         device: of the network, by the time it is trained.
+    """
+    return torch.compile(network.forward, mode=_mode(device), dynamic=False)
+
+
+def check_compiler(device: str) -> None:
+    """Find out in seconds, with a tiny function, whether anything can be compiled for a device.
 
     Raises:
-        SpiError: nothing can be compiled for the device: there is no C++ compiler, or no header of Python.
+        SpiError: not here: there is no C++ compiler, or no header of Python.
     """
-    mode = "default" if torch.device(device).type == "cpu" else "reduce-overhead"
-    try:  # a tiny function tells in seconds what is missing, before patterns are read into batches
-        torch.compile(_tiny, mode=mode)(torch.ones(8, device=device))
+    try:
+        torch.compile(_tiny, mode=_mode(device))(torch.ones(8, device=device))
     except RuntimeError as error:
         said = str(error).strip().splitlines()[0]
         raise SpiError(
             f"trainer.compile is true, but torch.compile does not work here ({said}). It needs a C++ compiler (g++) "
             "and the headers of Python (python3-dev), on a GPU also Triton. Install them, or set trainer.compile=false."
         ) from None
-    return torch.compile(network.forward, mode=mode, dynamic=False)
+
+
+def _mode(device: str) -> str:
+    return "default" if torch.device(device).type == "cpu" else "reduce-overhead"
 
 
 def _tiny(values: torch.Tensor) -> torch.Tensor:

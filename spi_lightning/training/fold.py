@@ -27,10 +27,13 @@ from spi_lightning.inference.scores import Origin, score_file
 from spi_lightning.memory import keep_heap
 from spi_lightning.progress import progress
 from spi_lightning.training.callbacks import EpochSeed, FoldProgress, History
+from spi_lightning.training.compilation import check_compiler
 from spi_lightning.training.flags import fill_new_memory, flags_restored
 from spi_lightning.training.module import MONITORED, SingleHitModule
 from spi_lightning.training.recipe import Recipe
+from spi_lightning.training.settings import TrainerSettings
 
+UNSAID = (".*does not have many workers.*", ".*exists and is not empty.*", r".*isinstance\(treespec, LeafSpec\).*")
 PREDICTIONS = "predictions.h5"  # written last: where it is, the fold is finished
 
 
@@ -46,16 +49,10 @@ def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: 
             probabilities ``predictions.h5``. A finished fold is left alone.
 
     Raises:
-        SpiError: the loss is not finite any more; a checkpoint there cannot be used; or the device cannot compute with
-            trainer.precision, or nothing can be compiled for it.
+        SpiError: the loss is not finite any more; or a checkpoint there cannot be used.
     """
     if (folder / PREDICTIONS).exists():
         return
-    if recipe.device == "cpu" and recipe.trainer.precision == "16-mixed":
-        raise SpiError(
-            "trainer.precision is 16-mixed, which needs a GPU. On the CPU take 32-true; or bf16-mixed, which is faster "
-            "where the CPU itself computes with bfloat16, and much slower elsewhere."
-        )
     with flags_restored():
         if recipe.device == "cpu":
             torch.set_num_threads(recipe.trainer.threads or available_cores())
@@ -68,6 +65,17 @@ def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: 
     origin = Origin(f"fold {fold}, {recipe.checkpoint}.ckpt", splits.fingerprint, None, recipe.mirrors)
     with score_file(folder / PREDICTIONS, splits.ids[unseen], 1, origin, splits.labels[unseen]) as write:
         write(0, scores[:, None])
+
+
+def check_device(settings: TrainerSettings, device: str) -> None:
+    """Raise :class:`SpiError` where a device (cpu, cuda, cuda:N) cannot train as the settings ask for."""
+    if device == "cpu" and settings.precision == "16-mixed":
+        raise SpiError(
+            "trainer.precision is 16-mixed, which needs a GPU. On the CPU take 32-true; or bf16-mixed, which is faster "
+            "where the CPU itself computes with bfloat16, and much slower elsewhere."
+        )
+    if settings.compile:
+        check_compiler(device)
 
 
 def load_weights(network: nn.Module, checkpoint: Path) -> None:
@@ -110,11 +118,8 @@ class Fit(NamedTuple):
 
 
 def set_up(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> Fit:
-    """Prepare the training of a fold; the arguments are those of :func:`train_fold`.
-
-    Raises:
-        SpiError: nothing can be compiled here, as trainer.compile asks for.
-    """
+    """Prepare the training of a fold; the arguments are those of :func:`train_fold`."""
+    _quiet()
     keep_heap()
     fill_new_memory(False)  # nothing reads what deterministic algorithms would put there, and it takes time
     torch.manual_seed(hashed_seed(recipe.seed, fold))
@@ -143,7 +148,8 @@ def set_up(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int,
 def run(fit: Fit, checkpoint: Path | None = None) -> None:
     """Train, from a checkpoint where one is given."""
     with warnings.catch_warnings():
-        _quiet()
+        for text in UNSAID:
+            warnings.filterwarnings("ignore", text)
         fit.trainer.fit(fit.module, fit.data, ckpt_path=None if checkpoint is None else str(checkpoint))
 
 
@@ -182,12 +188,6 @@ def _quiet() -> None:
     """Leave out what Lightning tells those who write Trainers; what goes wrong still raises."""
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_utilities"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (
-        ".*does not have many workers.*",
-        ".*exists and is not empty.*",
-        r".*isinstance\(treespec, LeafSpec\).*",
-    ):
-        warnings.filterwarnings("ignore", text)
 
 
 def _predict(recipe: Recipe, network: nn.Module, counts: torch.Tensor, description: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import nn
 
 from spi_lightning.data.splits import Splits
 from spi_lightning.errors import SpiError
-from spi_lightning.inference.engine import view_probabilities
+from spi_lightning.inference.engine import logits_of
 from spi_lightning.inference.ensemble import Ensemble
 from spi_lightning.inference.first_looks import FirstLooks, candidates
 from spi_lightning.inference.folding import folded
@@ -89,7 +89,7 @@ def first_looks(ensemble: Ensemble, run: Frames, splits: Splits, unseen: list[Sc
         unseen: see :func:`out_of_fold`.
     """
     pooled = np.concatenate([fold.probabilities for fold in unseen])
-    places, floor = candidates(pooled, splits.labels[np.concatenate(splits.folds)])
+    places = candidates(pooled, splits.labels[np.concatenate(splits.folds)])
     owners = np.repeat(np.arange(len(unseen)), [len(fold.probabilities) for fold in unseen])[places]
     indices = np.concatenate(splits.folds)[places]
     first = np.empty(len(indices), np.float32)
@@ -99,9 +99,9 @@ def first_looks(ensemble: Ensemble, run: Frames, splits: Splits, unseen: list[Sc
             mine = owners == fold
             if mine.any():
                 counts = torch.from_numpy(run.read(indices[mine]))
-                looks = view_probabilities(folded(network), counts, ensemble.normalisation, ensemble.mirrors[:1])
-                first[mine] = looks.cpu().numpy()
+                looks = logits_of(folded(network), counts, ensemble.normalisation, ensemble.mirrors[0]).cpu().numpy()
+                first[mine] = looks[:, 1] - looks[:, 0]
         for start, models in score_run(ensemble, run, indices, advance=advance):
             full[start : start + len(models)] = models.mean(axis=1, dtype=np.float64)
     full = np.maximum(full, pooled[places])
-    return FirstLooks(tuple(first.tolist()), tuple(full.tolist()), floor)
+    return FirstLooks(tuple(first.tolist()), tuple(full.tolist()), tuple(owners.tolist()))

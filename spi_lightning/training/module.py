@@ -58,8 +58,6 @@ class SingleHitModule(pl.LightningModule):
             normalisation: of validation patterns; training patterns come normalised.
             compile_for: the device for which to compile the network's training; None to leave it as it is.
 
-        Raises:
-            SpiError: nothing can be compiled here.
         """
         super().__init__()
         # Channels-last is how convolutions are fastest on a CPU as on a GPU; results agree to rounding.
@@ -87,18 +85,19 @@ class SingleHitModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin the mean loss of the epoch."""
-        self._losses = torch.zeros((), device=self.device)
+        self._losses, self._steps = torch.zeros((), device=self.device), 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch."""
         loss = self.loss(self(batch.patterns), batch.labels)
         self._losses.add_(loss.detach())
+        self._steps += 1
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the mean loss with the last batch of the epoch; with each, it would take as long as a small network."""
         if self.trainer.is_last_batch:
-            mean = self._losses / (batch_idx + 1)
+            mean = self._losses / self._steps
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:

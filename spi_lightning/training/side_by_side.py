@@ -106,8 +106,14 @@ def _counts_in_a_file(folder: Path, counts: np.ndarray) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"counts.npy.partial-{os.getpid()}"  # which sole_job removes, should this process be killed
     try:
-        with open(path, "wb") as file:
-            np.save(file, counts)
+        try:
+            with open(path, "wb") as file:
+                np.save(file, counts)
+        except OSError as error:
+            raise SpiError(
+                f"{path} cannot be written ({error.strerror}): folds that are trained at once need {counts.nbytes:.1e} "
+                "bytes there for their patterns. Free some space, or set folds_at_once=1."
+            ) from None
         yield path
     finally:
         path.unlink(missing_ok=True)

@@ -187,14 +187,14 @@ def test_a_cascade_selects_what_the_ensemble_selects(predict, tmp_path: Path) ->
     told = predict(*arguments, "run=early", "cascade.enabled=true", ok=False)
     assert "does not know what a first look shows. Run spi-evaluate" in told.stderr
     ensemble = load_ensemble(tmp_path / "RUN/ensemble")
-    spread = np.linspace(threshold - 0.01, threshold + 0.02, 30).tolist()
-    looks = FirstLooks(tuple(spread), (threshold,) * 30, 0.05)
+    odds = np.linspace(threshold - 0.01, threshold + 0.02, 30)
+    looks = FirstLooks(tuple(np.log(odds / (1 - odds)).tolist()), (threshold,) * 30, (0,) * 30)
     save_ensemble(tmp_path / "RUN/ensemble", dataclasses.replace(ensemble, first_looks=looks))
     predict(*arguments, "run=full")
     predict(*arguments, "run=fast", "cascade.enabled=true", "cascade.missed=0.1", "cascade.audit=1.0")
     full, fast = (read_scores(tmp_path / name / "scores.h5") for name in ("full", "fast"))
     bound = fast.origin.cascade
-    assert bound == choose_bound(looks, threshold, 0.1)
+    assert bound == pytest.approx(choose_bound(looks, threshold, 0.1))
     assert full.origin.cascade is None
     np.testing.assert_allclose(fast.models, full.models, atol=1e-6)  # for the audit was of all
     facts = summary(tmp_path / "fast")

@@ -71,6 +71,9 @@ def test_all_folds_leave_tables_figures_and_an_ensemble(spi, here: Path) -> None
     assert scores.ids.tolist() == splits["test"]["ids"]
     places = [run.ids.tolist().index(name) for name in scores.ids]
     ensemble = load_ensemble(folder / "ensemble")
+    assert ensemble.first_looks is not None
+    assert "first look" in done.stdout + done.stderr
+    assert len(ensemble.first_looks.first) >= sum(np.isin(run.ids[run.labels == 1], splits["test"]["ids"], invert=True))
     import torch
 
     again = ensemble.probabilities(torch.from_numpy(run.read(places).astype(np.int32)))
@@ -154,6 +157,7 @@ def test_an_evaluation_with_another_threshold_scores_nothing_anew(spi, here: Pat
     assert after.origin.threshold == pytest.approx(float(lowest))
     assert load_ensemble(here / "a/ensemble").threshold == after.origin.threshold
     assert "flatter" in done.stdout
+    assert "first look" not in done.stdout + done.stderr
     spi("spi-evaluate", "run=a", "threshold=0.25")
     assert load_ensemble(here / "a/ensemble").threshold == 0.25
 

@@ -3,12 +3,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spi_lightning.errors import SpiError
+from spi_lightning.inference import predict
 from spi_lightning.inference.cascade import Cascade, CascadeSettings
-from spi_lightning.inference.first_looks import FLOOR, MOST, FirstLooks, candidates, choose_bound
+from spi_lightning.inference.first_looks import MOST, FirstLooks, candidates, choose_bound
+from spi_lightning.inference.low_precision import LowPrecision
 from spi_lightning.inference.predict import score_run
 from tests.unit.inference.small import small_ensemble
 from tests.unit.patterns.fake_run import FakeRun, photons
@@ -20,18 +23,22 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-logits))
 
 
-def looks(logits: np.ndarray, full: float = 0.9) -> FirstLooks:
-    return FirstLooks(tuple(sigmoid(logits).tolist()), (full,) * len(logits), FLOOR)
+def looks(logits: np.ndarray, full: float = 0.9, networks: int = 1) -> FirstLooks:
+    owners = np.arange(len(logits)) % networks
+    return FirstLooks(tuple(logits.tolist()), (full,) * len(logits), tuple(owners.tolist()))
 
 
 class TestBound:
-    def test_no_more_than_the_allowed_share_is_missed(self) -> None:
-        """Of normal logits, with the confidence that is claimed."""
+    @pytest.mark.parametrize(("mean", "sd", "networks"), [(2.0, 1.5, 1), (8.0, 2.5, 5), (0.0, 1.0, 5)])
+    def test_no_more_than_the_allowed_share_is_missed(self, mean: float, sd: float, networks: int) -> None:
+        """Of normal logits whose mean each network has for itself, with the confidence that is claimed."""
         rng = np.random.default_rng(1)
         kept = 0
         for _ in range(400):
-            bound = choose_bound(looks(rng.normal(2.0, 1.5, 60)), 0.8, missed=0.01)
-            below = 0.5 * math.erfc((2.0 - math.log(bound / (1 - bound))) / 1.5 / math.sqrt(2))
+            means = mean + rng.normal(0, 0.5, networks)
+            drawn = rng.normal(means[np.arange(100) % networks], sd)
+            bound = choose_bound(looks(drawn, 1.0, networks), 1.0, missed=0.01)
+            below = 0.5 * math.erfc((means[0] - math.log(bound / (1 - bound))) / sd / math.sqrt(2))
             kept += below <= 0.01
         assert 0.93 <= kept / 400 <= 1.0
 
@@ -46,41 +53,48 @@ class TestBound:
         logits = np.append(np.full(50, 3.0) + np.linspace(0, 0.1, 50), -4.0)
         assert choose_bound(looks(logits), 0.9, missed=0.5) <= sigmoid(np.array(-4.0)) + 1e-12
 
+    def test_it_is_of_the_network_that_looks(self) -> None:
+        two = FirstLooks((-1.0, 0.0, 1.0) * 10 + (9.0, 10.0, 11.0) * 10, (1.0,) * 60, (0,) * 30 + (1,) * 30)
+        first, second = choose_bound(two, 1.0), choose_bound(two, 1.0, network=1)
+        assert math.log(second / (1 - second)) - math.log(first / (1 - first)) == pytest.approx(10.0)
+
     def test_only_patterns_that_reach_the_threshold_count(self) -> None:
         low, high = np.linspace(-6, -5, 30), np.linspace(2, 3, 30)
-        both = FirstLooks(tuple(sigmoid(np.append(low, high)).tolist()), (0.2,) * 30 + (0.9,) * 30, FLOOR)
-        assert choose_bound(both, 0.5) == choose_bound(looks(high), 0.5)
-        assert choose_bound(both, 0.1) < choose_bound(both, 0.5)
+        both = FirstLooks(tuple(np.append(low, high).tolist()), (0.2,) * 30 + (0.9,) * 30, (0,) * 60)
+        assert choose_bound(both, 0.9) == choose_bound(looks(high), 0.9)
+        assert choose_bound(both, 0.1) < choose_bound(both, 0.9)
 
     @settings(deadline=None, max_examples=30)
-    @given(st.lists(st.floats(-20, 20), min_size=10, max_size=40), st.floats(0.06, 1.0))
+    @given(st.lists(st.floats(-1000, 1000), min_size=10, max_size=40), st.floats(0.06, 1.0))
     def test_it_is_never_above_the_threshold(self, logits: list[float], threshold: float) -> None:
-        full = FirstLooks(tuple(sigmoid(np.array(logits)).tolist()), (1.0,) * len(logits), FLOOR)
-        assert 0 < choose_bound(full, threshold) <= threshold
+        assert 0 <= choose_bound(looks(np.array(logits), 1.0), threshold) <= threshold
 
     def test_what_cannot_be_told_is_refused(self) -> None:
-        with pytest.raises(SpiError, match=r"needs 10 patterns.*of 0\.95.*there are 0.*cascade\.enabled=false"):
+        with pytest.raises(SpiError, match=r"needs 5 patterns.*of 0\.95.*there are 0.*cascade\.enabled=false"):
             choose_bound(looks(np.zeros(20)), 0.95)
+        with pytest.raises(SpiError, match=r"needs 5 patterns.*there are 2 that it had not seen"):
+            choose_bound(looks(np.zeros(20), networks=10), 0.8)
         with pytest.raises(SpiError, match=r"threshold of 0\.05 or more; it is 0\.01"):
             choose_bound(looks(np.zeros(20)), 0.01)
         with pytest.raises(SpiError, match=r"3 numbers.*2, as many as first"):
-            FirstLooks((0.1, 0.2), (0.1, 0.2, 0.3), 0.05)
+            FirstLooks((0.1, 0.2), (0.1, 0.2, 0.3), (0, 0))
+        with pytest.raises(SpiError, match="finite logits"):
+            FirstLooks((0.1, float("nan")), (0.1, 0.2), (0, 0))
         with pytest.raises(SpiError, match="probabilities, from 0 to 1"):
-            FirstLooks((0.1, float("nan")), (0.1, 0.2), 0.05)
+            FirstLooks((0.1, 7.0), (0.1, 1.2), (0, 0))
 
 
 class TestCandidates:
     def test_labelled_single_hits_and_whatever_scored_high(self) -> None:
         unseen = np.array([0.0, 0.9, 0.04, 0.06, 0.01])
-        places, floor = candidates(unseen, np.array([0, 0, 0, 0, 1]))
-        assert places.tolist() == [1, 3, 4]
-        assert floor == FLOOR
+        assert candidates(unseen, np.array([0, 0, 0, 0, 1])).tolist() == [1, 3, 4]
 
-    def test_of_many_the_highest(self) -> None:
-        unseen = np.linspace(0.1, 0.9, MOST + 500)
-        places, floor = candidates(unseen, np.zeros(len(unseen), int))
-        assert places.tolist() == list(range(500, MOST + 500))
-        assert floor == unseen[499]
+    def test_of_many_a_fair_sample(self) -> None:
+        unseen = np.linspace(0.1, 0.9, 3 * MOST)
+        places = candidates(unseen, np.zeros(len(unseen), int))
+        assert len(np.unique(places)) == MOST
+        assert abs(unseen[places].mean() - 0.5) < 0.02
+        assert (candidates(unseen, np.zeros(len(unseen), int)) == places).all()
 
 
 class TestCascade:
@@ -123,6 +137,30 @@ class TestCascade:
         said = cascade.facts(len(RUN))
         assert (said["needed all networks"], said["share"]) == (0, 0.0)
         assert (said["audited"], said["wrongly left out"]) == (cascade.audited, cascade.missed)
+
+    def test_less_precise_looks_are_given_room(self) -> None:
+        ensemble = small_ensemble(2)
+        bounds = [Cascade(ensemble, 0.3, precision=name).bound for name in ("float32", "float16", "bfloat16")]
+        assert bounds[0] == pytest.approx(0.3)
+        assert bounds[0] > bounds[1] > bounds[2] > 0.15
+        assert Cascade(ensemble, 1.0, precision="bfloat16").bound == 1.0
+
+    def test_what_overflows_is_scored_in_full(self) -> None:
+        bright = FakeRun(np.full((3, 24, 30), 150_000, np.uint32))
+        ensemble = small_ensemble(2)
+        full = np.concatenate([models for _, models in score_run(ensemble, bright)])
+        for preview in (Cascade(ensemble, 0.9, precision="float16"), LowPrecision(ensemble, "float16")):
+            assert np.isnan(preview.look(torch.from_numpy(bright.frames)).numpy()[:, 0]).any()
+            found = np.concatenate([models for _, models in score_run(ensemble, bright, preview=preview)])
+            np.testing.assert_allclose(found, full, atol=1e-6)
+
+    def test_scores_are_not_held_back_for_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(predict, "HELD", 50)
+        ensemble = small_ensemble(2)
+        held = predict._Held(predict.Engine(ensemble), Cascade(ensemble, 1.0), 8, 1000)
+        while not held.is_full:
+            held.add(held._places, RUN.frames[:8], np.zeros((8, 2), np.float32))
+        assert len(list(held.emptied())) == 7
 
     def test_settings(self) -> None:
         with pytest.raises(SpiError, match=r"cascade\.missed"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from spi_lightning.errors import SpiError
 from spi_lightning.inference.mirroring import member_probabilities
 from spi_lightning.inference.scores import read_scores
 from spi_lightning.models.small_cnn import SmallCNN
-from spi_lightning.training.fold import load_weights
+from spi_lightning.training.fold import load_weights, set_up
 from spi_lightning.training.module import SingleHitModule
 from tests.unit.training.easy import TRAINER, divided, easy_run, recipe, small_network, trained
 
@@ -188,6 +189,41 @@ def test_the_process_is_left_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.are_deterministic_algorithms_enabled()
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_every_fold_and_seed_begins_with_weights_of_its_own(tmp_path: Path) -> None:
+    splits, training_set = divided(easy_run())
+
+    def weights(fold: int, seed: int) -> torch.Tensor:
+        fit = set_up(recipe(training_set, seed=seed), training_set, splits, fold, tmp_path)
+        return torch.cat([weight.flatten() for weight in fit.module.network.parameters()])
+
+    first = weights(0, 1)
+    assert torch.equal(weights(0, 1), first)
+    assert not torch.equal(weights(1, 1), first)
+    assert not torch.equal(weights(0, 2), first)
+
+
+def test_what_is_asked_of_the_trainer_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    step = SingleHitModule.training_step
+
+    def noting(self: SingleHitModule, batch, batch_idx: int) -> torch.Tensor:
+        used.append(torch.get_num_threads())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SingleHitModule, "training_step", noting)
+    held = trained(tmp_path / "held", optimizer=_descent, trainer=replace(TRAINER, threads=3, gradient_clip=1e-9))
+    assert set(used) == {3}
+    free = trained(tmp_path / "free", optimizer=_descent)
+    moved = [_weights(folder)["network.head.weight"] for folder in (held, free)]
+    splits, training_set = divided(easy_run())
+    start = set_up(recipe(training_set), training_set, splits, 0, tmp_path).module.network.head.weight.detach()
+    assert float((moved[0] - start).abs().max()) < 1e-7 < 1e-3 < float((moved[1] - start).abs().max())
+
+
+def _descent(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=1.0)
 
 
 @pytest.mark.gpu

@@ -15,8 +15,8 @@ from torch import nn
 from spi_lightning.data.loaders import Batch
 from spi_lightning.errors import SpiError
 from spi_lightning.models.preact_resnet import PreActResNet
-from spi_lightning.training.compilation import compiled
-from spi_lightning.training.fold import load_weights
+from spi_lightning.training.compilation import check_compiler
+from spi_lightning.training.fold import check_device, load_weights
 from spi_lightning.training.losses import CrossEntropy
 from spi_lightning.training.module import SingleHitModule
 from tests.unit.training.easy import TRAINER, divided, easy_run, recipe, small_network, trained
@@ -25,7 +25,7 @@ from tests.unit.training.easy import TRAINER, divided, easy_run, recipe, small_n
 @pytest.fixture
 def compiler() -> None:
     try:
-        compiled(nn.Linear(2, 2), "cpu")
+        check_compiler("cpu")
     except SpiError as error:
         pytest.skip(str(error))
 
@@ -99,9 +99,10 @@ def test_mixed_precision_on_a_cpu_learns_nearly_the_same(tmp_path: Path) -> None
     assert _history(mixed)[-1]["val/average_precision"] == pytest.approx(1.0)
 
 
-def test_half_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:
+def test_half_precision_on_a_cpu_is_refused() -> None:
     with pytest.raises(SpiError, match=r"trainer\.precision is 16-mixed, which needs a GPU\. On the CPU take 32-true"):
-        trained(tmp_path, trainer=replace(TRAINER, precision="16-mixed"))
+        check_device(replace(TRAINER, precision="16-mixed"), "cpu")
+    check_device(replace(TRAINER, precision="16-mixed"), "cuda")
 
 
 @pytest.mark.usefixtures("compiler")
@@ -133,11 +134,11 @@ def test_a_compiled_training_is_the_same_and_goes_on_uncompiled(
         assert row["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-3)
 
 
-def test_a_missing_compiler_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object, **__: object) -> None:
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nand much more")
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: none)
     with pytest.raises(SpiError, match=r"does not work here \(InvalidCxx.* found\)\. It needs a C\+\+ compiler"):
-        trained(tmp_path, trainer=replace(TRAINER, compile=True))
-    assert not (tmp_path / "history.csv").exists()
+        check_device(replace(TRAINER, compile=True), "cpu")
+    check_device(TRAINER, "cpu")

@@ -71,6 +71,9 @@ def test_the_narrowest_control_group_limits_the_memory(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("1\n")  # beside the tree
     (tmp_path / "membership").write_text("1:cpu:/else\n0::/system/job/step\n")
     assert at_once._limits(tmp_path / "membership", root) == [5000, 3000]
+    (root / "system/job/memory.current").write_text("2500\n")
+    (root / "system/job/memory.stat").write_text("anon 900\ninactive_file 1100\nactive_file 500\n")
+    assert at_once._limits(tmp_path / "membership", root) == [5000, 1600]
     (tmp_path / "membership").write_text("4:memory:/version/1\n")
     assert at_once._limits(tmp_path / "membership", root) == []
     assert at_once._limits(tmp_path / "none", root) == []
