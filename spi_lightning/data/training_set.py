@@ -85,8 +85,8 @@ class TrainingSet:
         if torch.device(device).type == "cuda" and self.counts.nbytes > (free := torch.cuda.mem_get_info(device)[0]):
             raise SpiError(
                 f"device: the training patterns take {self.counts.nbytes / 1e9:.1f} GB, but {device} has "
-                f"{free / 1e9:.1f} GB free. Crop or bin them (data.prepare.crop), take fewer (split.others), or the CPU "
-                "(device=cpu)."
+                f"{free / 1e9:.1f} GB free. Crop or bin them (data.prepare.crop), take fewer (split.others), or "
+                "device=cpu."
             )
         return HeldCounts(torch.from_numpy(self.counts.view(_SAME_BITS[self.counts.itemsize])).to(device))
 
