@@ -80,10 +80,10 @@ def _measured(folder: Path, data: Path, n: int | None, repeats: int) -> list[Row
     ours, theirs = spared >= ensemble.threshold, everything >= ensemble.threshold
     same, either = int((ours & theirs).sum()), int((ours | theirs).sum())
     size = "{} x {}".format(*run.shape)
-    note = f"{facts['share']:.1%} needed all networks; bound {facts['cascade bound']:g}"
+    note = f"{facts['share']:.1%} needed more than a first look; bound {facts['cascade bound']:g}"
     return [
         rate_row(f"patterns of {size} by a cascade, from disk", speed["cascade"], LOOP, speed["loop"], TARGET, note),
-        share_row(f"share of {n} patterns that needed all networks", [facts["share"]]),
+        share_row(f"share of {n} patterns that needed more than a first look", [facts["share"]]),
         fact_row(
             "selected by cascade and full ensemble alike",
             f"{same} of {either}",
@@ -129,7 +129,7 @@ def _small(folder: Path) -> tuple[Path, Path]:
         chosen_by=ThresholdSettings(),
         trained_on=TrainedOn(shape, None, {"crop": {"shape": None}}, "", ""),
         description={},
-        first_looks=FirstLooks(tuple(np.linspace(0.0, 0.4, 20).tolist()), (0.6,) * 20, (0, 1) * 10),
+        first_looks=FirstLooks(tuple(np.linspace(0.0, 0.4, 20).tolist()), (0.6,) * 20, (0, 1) * 10, 0.1),
     )
     save_ensemble(folder / "ensemble", ensemble)
     return folder / "ensemble", folder / "run.cxi"

@@ -134,9 +134,10 @@ def _test_scores(
     earlier_ensemble = _earlier_ensemble(place)
     save_ensemble(place, ensemble)
     ensemble = load_ensemble(place, device)
+    looks = None
     if earlier_ensemble is not None and earlier_ensemble.fingerprint == ensemble.fingerprint:
         looks = earlier_ensemble.first_looks
-    else:
+    if looks is None or threshold < looks.floor:
         looks = first_looks(ensemble, run, splits, unseen)
     save_ensemble(place, dataclasses.replace(ensemble, first_looks=looks))
     origin = Origin(ensemble.fingerprint, splits.fingerprint, threshold, ensemble.mirrors)

@@ -1,9 +1,10 @@
 """Sparing most patterns the whole ensemble.
 
 Single hits are rare, and most patterns are plainly none: one look, by the first network at one view, is enough to leave
-them out. The others are scored by all networks at all views. So every selected pattern has the ensemble's own score,
-and none is selected that the ensemble would not select; what can happen is that the first look misses one. How low it
-has to be for that is chosen in :mod:`~spi_lightning.inference.first_looks`.
+them out. The others are scored by one network after the other at all views, until the mean cannot reach the threshold
+whatever the remaining networks say. So every selected pattern has the ensemble's own score, and none is selected that
+the ensemble would not select; what can happen is that the first look misses one. How low it has to be for that is
+chosen in :mod:`~spi_lightning.inference.first_looks`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Cascade:
 
     Attributes:
         bound: first looks below it leave a pattern out; lower than what was asked for where looks are less precise.
+        enough: the threshold: networks are asked as long as a pattern can reach it.
         left_out: patterns so far.
         audited: of them, those that were scored in full all the same.
         missed: of the audited, those that the ensemble selects.
@@ -65,7 +67,7 @@ class Cascade:
         odds = bound / (1 - bound) * math.exp(-MARGINS[precision]) if bound < 1 else math.inf
         self.bound = odds / (1 + odds) if math.isfinite(odds) else 1.0
         self.left_out, self.audited, self.missed = 0, 0, 0
-        self._threshold, self._audit, self._networks = ensemble.threshold, audit, len(ensemble.networks)
+        self.enough, self._audit, self._networks = ensemble.threshold, audit, len(ensemble.networks)
         first = dataclasses.replace(ensemble, networks=ensemble.networks[:1], mirrors=ensemble.mirrors[:1])
         self._engine = Engine(first, precision)
         self._chance = np.random.default_rng(0)
@@ -85,13 +87,14 @@ class Cascade:
         """See :class:`~spi_lightning.inference.predict.Preview`."""
         audited = before[:, 0] < self.bound
         self.audited += int(audited.sum())
-        self.missed += int((after[audited].mean(axis=1, dtype=np.float64) >= self._threshold).sum())
+        whole = after[audited].mean(axis=1, dtype=np.float64)  # NaN of those that could not be selected any more
+        self.missed += int((whole >= self.enough).sum())
 
     def facts(self, patterns: int) -> dict[str, float | int]:
         """What to tell of so many patterns: what was left out, and of that, what was audited and wrongly left out."""
         return {
             "cascade bound": round(self.bound, 6),
-            "needed all networks": patterns - self.left_out,
+            "needed more than a first look": patterns - self.left_out,
             "share": round(1 - self.left_out / patterns, 4),
             "audited": self.audited,
             "wrongly left out": self.missed,

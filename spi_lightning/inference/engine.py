@@ -48,11 +48,20 @@ class Engine:
         self._networks = [lowered(folded(network), precision) for network in ensemble.networks]
 
     @torch.inference_mode()
-    def probabilities(self, counts: torch.Tensor) -> torch.Tensor:
-        """As :meth:`Ensemble.probabilities`: counts ``(n, rows, columns)`` → ``(n, networks)`` float32, all at once."""
+    def probabilities(self, counts: torch.Tensor, networks: slice = slice(None)) -> torch.Tensor:
+        """As :meth:`Ensemble.probabilities`: counts ``(n, rows, columns)`` → ``(n, networks)`` float32, all at once.
+
+        Args:
+            counts: photons, of any number type, on any device.
+            networks: which of them predict; all by default.
+        """
         patterns = self._normalisation(counts.to(self.device))[:, None]
-        members = [member_probabilities(network, patterns, self._mirrors) for network in self._networks]
+        members = [member_probabilities(network, patterns, self._mirrors) for network in self._networks[networks]]
         return torch.stack(members, dim=1)
+
+    def __len__(self) -> int:
+        """Number of networks."""
+        return len(self._networks)
 
 
 class Lowered(nn.Module):

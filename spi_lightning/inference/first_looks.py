@@ -33,11 +33,13 @@ class FirstLooks:
         first: of each, the logit of a single hit at one view by the network that had not seen it.
         full: the probability by which it is selected or not.
         network: the number of the network that looked.
+        floor: the lowest threshold for which these are all that might be selected.
     """
 
     first: tuple[float, ...]
     full: tuple[float, ...]
     network: tuple[int, ...]
+    floor: float
 
     def __post_init__(self) -> None:
         n = len(self.first)
@@ -45,23 +47,26 @@ class FirstLooks:
             found = len(getattr(self, name))
             require(found == n, f"first_looks.{name}", f"{found} numbers", f"{n}, as many as first")
         require(all(map(math.isfinite, self.first)), "first_looks.first", "other numbers", "finite logits")
+        require(0 <= self.floor <= 1, "first_looks.floor", self.floor, "a probability, from 0 to 1")
         require(all(0 <= p <= 1 for p in self.full), "first_looks.full", "other numbers", "probabilities, from 0 to 1")
 
 
-def candidates(unseen: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def candidates(unseen: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[np.ndarray, float]:
     """Patterns of the training that might be selected; of many, a fair sample.
 
     Args:
         unseen: ``(n,)`` probabilities by networks that had not seen the patterns.
         labels: ``(n,)``, 1 single hit, 0 other.
+        threshold: of the ensemble.
 
     Returns:
-        Their places, ascending int64 ``(k,)``.
+        Their places, ascending int64 ``(k,)``; and the ``floor`` of :class:`FirstLooks`.
     """
-    places = np.flatnonzero((unseen >= FLOOR) | (labels == 1))
+    floor = max(FLOOR, threshold / 4)  # what a network gives less, the ensemble does not give so much more
+    places = np.flatnonzero((unseen >= floor) | (labels == 1))
     if len(places) > MOST:
         places = np.sort(np.random.default_rng(0).choice(places, MOST, replace=False))
-    return places
+    return places, floor
 
 
 def choose_bound(looks: FirstLooks, threshold: float, missed: float = 0.001, network: int = 0) -> float:
@@ -79,26 +84,32 @@ def choose_bound(looks: FirstLooks, threshold: float, missed: float = 0.001, net
     Raises:
         SpiError: the threshold is too low for a cascade, or too few patterns reach it.
     """
-    from scipy.stats import nct, norm
-
-    if threshold < FLOOR:
+    if threshold < looks.floor:
         raise SpiError(
-            f"A cascade needs a threshold of {FLOOR:g} or more; it is {threshold:g}, at which a first look spares "
-            "little. Choose cascade.enabled=false."
+            f"A cascade of this ensemble needs a threshold of {looks.floor:.3g} or more; it is {threshold:g}. Choose "
+            "another one with spi-evaluate, or cascade.enabled=false."
         )
     selected = np.asarray(looks.full) >= threshold
     logits, networks = np.asarray(looks.first)[selected], np.asarray(looks.network, dtype=np.int64)[selected]
-    own = logits[networks == network]
-    freedom = len(logits) - len(np.unique(networks))
-    if len(own) < FEWEST or freedom < FEWEST:
+    of_each = {number: logits[networks == number] for number in np.unique(networks).tolist()}
+    freedom = len(logits) - len(of_each)
+    # A network that has too few of its own is taken to be like any of the others.
+    like = [network] if len(of_each.get(network, ())) >= FEWEST else list(of_each)
+    own = [of_each[number] for number in like if len(of_each[number]) >= FEWEST]
+    if not own or freedom < FEWEST:
         raise SpiError(
-            f"A cascade needs {FEWEST} patterns of the training that reach the threshold of {threshold:g}, to learn "
-            f"what the first network's look at them is like; there are {len(own)} that it had not seen. Choose a lower "
-            "threshold, or cascade.enabled=false."
+            f"A cascade needs {FEWEST} patterns of the training, unseen by one of the networks, that reach the "
+            f"threshold of {threshold:g}, to learn what a first look at them is like; there are {len(logits)} for all "
+            "networks together. Choose a lower threshold, or cascade.enabled=false."
         )
-    means = {number: logits[networks == number].mean() for number in np.unique(networks).tolist()}
-    strayed = logits - np.array([means[number] for number in networks.tolist()])
+    strayed = np.concatenate([some - some.mean() for some in of_each.values()])
     sd = math.sqrt(float(np.square(strayed).sum()) / freedom)
-    factor = nct.ppf(CONFIDENCE, freedom, norm.isf(missed) * math.sqrt(len(own))) / math.sqrt(len(own))
-    lowest = float(own.mean() + min(-factor * sd, strayed.min()))
+    lowest = min(float(some.mean() + min(-_factor(len(some), freedom, missed) * sd, strayed.min())) for some in own)
     return min(1 / (1 + math.exp(min(-lowest, 700.0))), threshold)
+
+
+def _factor(n: int, freedom: int, missed: float) -> float:
+    """Of the standard deviation below a mean of ``n``, for the one-sided tolerance limit."""
+    from scipy.stats import nct, norm
+
+    return float(nct.ppf(CONFIDENCE, freedom, norm.isf(missed) * math.sqrt(n))) / math.sqrt(n)

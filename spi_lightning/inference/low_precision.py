@@ -34,6 +34,8 @@ class LowPrecision:
         self.again, self.changed, self.difference = 0, 0, 0.0
         self._engine, self._threshold = Engine(ensemble, precision), ensemble.threshold
 
+    enough = None  # all networks are asked: their scores are kept
+
     def look(self, counts: torch.Tensor) -> torch.Tensor:
         """See :class:`~spi_lightning.inference.predict.Preview`."""
         return self._engine.probabilities(counts)

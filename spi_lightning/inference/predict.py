@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,8 @@ from spi_lightning.inference.ensemble import Ensemble
 from spi_lightning.patterns.frames import Frames
 
 READ = 256  # patterns that are read at once, fewer where they are large
-TOGETHER = 64  # patterns, on a CPU, that are scored in full at once after a preview: some for each core
+TOGETHER = 256  # patterns that are scored in full at once after a preview, for each network to have some for each core
+ROUNDING = 1e-5  # of a mean probability in float32, amply
 HELD = 1 << 16  # patterns whose scores are held back at most
 
 Part = tuple[int, np.ndarray]  # the first pattern's place, and counts
@@ -31,6 +33,10 @@ class Preview(Protocol):
 
     def settled(self, before: np.ndarray, after: np.ndarray) -> None:
         """Told what scoring in full has changed, both ``(n, networks)``."""
+
+    @property
+    def enough(self) -> float | None:
+        """Probability that matters: of a pattern that cannot reach it, no more networks are asked; None: ask all."""
 
     def facts(self, patterns: int) -> dict[str, float | int]:
         """What to tell the user, once so many patterns are scored."""
@@ -56,7 +62,7 @@ def score_run(
 
     Yields:
         Place of the first pattern (in ``indices``, or in the run), and the probabilities ``(k, networks)`` float32: of
-        patterns that were not scored in full, as the preview gave them.
+        patterns that were not scored in full, as the preview gave them, or NaN for networks that were not asked.
 
     Raises:
         SpiError: the patterns have another shape than those of the training, or cannot be read.
@@ -72,7 +78,7 @@ def score_run(
             advance(len(models))
             yield start, models
         return
-    held = _Held(engine, preview, patterns, patterns if engine.device.type != "cpu" else max(TOGETHER, patterns))
+    held = _Held(engine, preview, patterns, max(TOGETHER, patterns))
     for start, counts, models in _scored(preview.look, parts, engine):
         advance(len(models))
         held.add(start, counts, models)
@@ -105,10 +111,7 @@ class _Held:
         if self._waiting:
             counts = np.stack([pattern for pattern, _ in self._waiting])
             places = [place for _, place in self._waiting]
-            parts = _parts(iter([(0, counts)]), self._batch)
-            exact = np.concatenate(
-                [models for _, _, models in _scored(self._engine.probabilities, parts, self._engine)]
-            )
+            exact = self._in_full(counts)
             everything = np.concatenate([models for _, models in self._done])
             self._preview.settled(everything[places], exact)
             everything[places] = exact
@@ -117,6 +120,29 @@ class _Held:
             self._done = list(zip(starts, np.split(everything, ends), strict=True))
         yield from self._done
         self._done, self._waiting, self._places = [], [], 0
+
+    def _in_full(self, counts: np.ndarray) -> np.ndarray:
+        """Probabilities ``(n, networks)``, NaN from where on a pattern could no longer reach what is enough."""
+        engine, enough = self._engine, self._preview.enough
+        if enough is None:
+            return _all(engine.probabilities, counts, self._batch, engine)
+        found = np.full((len(counts), len(engine)), np.nan, np.float32)
+        possible = np.arange(len(counts))
+        for member in range(len(engine)):
+            one = partial(engine.probabilities, networks=slice(member, member + 1))
+            found[possible, member] = _all(one, counts[possible], self._batch, engine)[:, 0]
+            at_most = (found[possible, : member + 1].sum(axis=1, dtype=np.float64) + len(engine) - member - 1) / len(
+                engine
+            )
+            possible = possible[at_most >= enough - ROUNDING]
+        return found
+
+
+def _all(
+    function: Callable[[torch.Tensor], torch.Tensor], counts: np.ndarray, batch: int, engine: Engine
+) -> np.ndarray:
+    parts = [models for _, _, models in _scored(function, _parts(iter([(0, counts)]), batch), engine)]
+    return np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
 
 
 def _scored(

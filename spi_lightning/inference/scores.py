@@ -3,8 +3,8 @@
 ======================  ===============  =====================================================================
 ``id``                  ``(n,)`` UTF-8   pattern ids, in the order of the run, or of the indices that were asked for
 ``probability``         ``(n,)`` f4      of a single hit, the mean over the networks
-``models``              ``(n, m)`` f4    each network's, the mean over the mirrored views; behind a cascade, of patterns
-                                         that it left out, the first network's from one view, and NaN
+``models``              ``(n, m)`` f4    each network's, the mean over the mirrored views; behind a cascade, NaN of
+                                         those not asked (and the first one's from one view, if it alone was)
 ``label``               ``(n,)`` i1      1 single hit, 0 other, -1 unknown; left out where nothing is known
 attribute ``source``                     fingerprint of the ensemble (or whatever names a fold's network)
 attribute ``data``                       fingerprint of the prepared run
@@ -95,8 +95,8 @@ class ScoreWriter:
         """Write the scores ``(k, m)`` of the patterns from ``start`` on.
 
         Raises:
-            ValueError: scores are not finite (behind a cascade, of all networks but the first, they may be NaN), or
-                are not those of so many networks and patterns.
+            ValueError: scores are not finite (behind a cascade, those of the last networks may be NaN), or are not
+                those of so many networks and patterns.
         """
         stop = start + len(models)
         if models.shape[1:] != self._models.shape[1:] or not 0 <= start <= stop <= len(self._models):
@@ -179,7 +179,9 @@ def read_scores(path: str | Path) -> Scores:
     lengths = {len(values) for values in (probabilities, models, names, labels) if values is not None}
     if len(lengths) > 1:
         raise SpiError(f"{path}: its datasets speak of different numbers of patterns. {_AGAIN}")
-    said = models if origin.cascade is None else np.where(_spared(models)[:, None], models[:, :1], models)
+    said = models
+    if origin.cascade is not None:
+        said = np.where(_spared(models)[:, None] & np.isnan(models), 0, models)
     for name, scores in (("probability", probabilities), ("models", said)):
         if not ((scores >= 0) & (scores <= 1)).all():
             raise SpiError(f"{path}: '{name}' has values that are no probabilities, from 0 to 1. {_AGAIN}")
@@ -217,8 +219,9 @@ def write_selection_csv(
 
 
 def _spared(models: np.ndarray) -> np.ndarray:
-    """Patterns that only the first network has looked at, bool ``(n,)``."""
-    return np.isfinite(models[:, 0]) & np.isnan(models[:, 1:]).all(axis=1)
+    """Patterns of which only the first networks were asked, at least one, bool ``(n,)``."""
+    silent = np.isnan(models)
+    return ~silent[:, 0] & (silent[:, :-1] <= silent[:, 1:]).all(axis=1) & (np.isfinite(models) | silent).all(axis=1)
 
 
 _AGAIN = "The file is damaged, or was changed by another program: write it again."

@@ -89,7 +89,7 @@ def first_looks(ensemble: Ensemble, run: Frames, splits: Splits, unseen: list[Sc
         unseen: see :func:`out_of_fold`.
     """
     pooled = np.concatenate([fold.probabilities for fold in unseen])
-    places = candidates(pooled, splits.labels[np.concatenate(splits.folds)])
+    places, floor = candidates(pooled, splits.labels[np.concatenate(splits.folds)], ensemble.threshold)
     owners = np.repeat(np.arange(len(unseen)), [len(fold.probabilities) for fold in unseen])[places]
     indices = np.concatenate(splits.folds)[places]
     first = np.empty(len(indices), np.float32)
@@ -104,4 +104,4 @@ def first_looks(ensemble: Ensemble, run: Frames, splits: Splits, unseen: list[Sc
         for start, models in score_run(ensemble, run, indices, advance=advance):
             full[start : start + len(models)] = models.mean(axis=1, dtype=np.float64)
     full = np.maximum(full, pooled[places])
-    return FirstLooks(tuple(first.tolist()), tuple(full.tolist()), tuple(owners.tolist()))
+    return FirstLooks(tuple(first.tolist()), tuple(full.tolist()), tuple(owners.tolist()), floor)

@@ -188,7 +188,7 @@ def test_a_cascade_selects_what_the_ensemble_selects(predict, tmp_path: Path) ->
     assert "does not know what a first look shows. Run spi-evaluate" in told.stderr
     ensemble = load_ensemble(tmp_path / "RUN/ensemble")
     odds = np.linspace(threshold - 0.01, threshold + 0.02, 30)
-    looks = FirstLooks(tuple(np.log(odds / (1 - odds)).tolist()), (threshold,) * 30, (0,) * 30)
+    looks = FirstLooks(tuple(np.log(odds / (1 - odds)).tolist()), (threshold,) * 30, (0,) * 30, 0.05)
     save_ensemble(tmp_path / "RUN/ensemble", dataclasses.replace(ensemble, first_looks=looks))
     predict(*arguments, "run=full")
     predict(*arguments, "run=fast", "cascade.enabled=true", "cascade.missed=0.1", "cascade.audit=1.0")
@@ -198,8 +198,8 @@ def test_a_cascade_selects_what_the_ensemble_selects(predict, tmp_path: Path) ->
     assert full.origin.cascade is None
     np.testing.assert_allclose(fast.models, full.models, atol=1e-6)  # for the audit was of all
     facts = summary(tmp_path / "fast")
-    assert 0 < facts["needed all networks"] < 40
-    assert facts["audited"] == 40 - facts["needed all networks"]
+    assert 0 < facts["needed more than a first look"] < 40
+    assert facts["audited"] == 40 - facts["needed more than a first look"]
     assert (tmp_path / "fast/selection.csv").read_text() == (tmp_path / "full/selection.csv").read_text()
     told = predict(*arguments, "run=views", "cascade.enabled=true", "mirrors=[none]", ok=False)
     assert "Leave mirrors=null" in told.stderr

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spi_lightning.errors import SpiError
 from spi_lightning.inference import predict
 from spi_lightning.inference.cascade import Cascade, CascadeSettings
-from spi_lightning.inference.first_looks import MOST, FirstLooks, candidates, choose_bound
+from spi_lightning.inference.first_looks import FLOOR, MOST, FirstLooks, candidates, choose_bound
 from spi_lightning.inference.low_precision import LowPrecision
 from spi_lightning.inference.predict import score_run
 from tests.unit.inference.small import small_ensemble
@@ -25,7 +25,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def looks(logits: np.ndarray, full: float = 0.9, networks: int = 1) -> FirstLooks:
     owners = np.arange(len(logits)) % networks
-    return FirstLooks(tuple(logits.tolist()), (full,) * len(logits), tuple(owners.tolist()))
+    return FirstLooks(tuple(logits.tolist()), (full,) * len(logits), tuple(owners.tolist()), FLOOR)
 
 
 class TestBound:
@@ -54,13 +54,19 @@ class TestBound:
         assert choose_bound(looks(logits), 0.9, missed=0.5) <= sigmoid(np.array(-4.0)) + 1e-12
 
     def test_it_is_of_the_network_that_looks(self) -> None:
-        two = FirstLooks((-1.0, 0.0, 1.0) * 10 + (9.0, 10.0, 11.0) * 10, (1.0,) * 60, (0,) * 30 + (1,) * 30)
+        two = FirstLooks((-1.0, 0.0, 1.0) * 10 + (9.0, 10.0, 11.0) * 10, (1.0,) * 60, (0,) * 30 + (1,) * 30, FLOOR)
         first, second = choose_bound(two, 1.0), choose_bound(two, 1.0, network=1)
         assert math.log(second / (1 - second)) - math.log(first / (1 - first)) == pytest.approx(10.0)
 
+    def test_a_network_with_few_of_its_own_is_like_the_lowest_other(self) -> None:
+        three = FirstLooks(
+            (5.0,) + (-1.0, 0.0, 1.0) * 10 + (2.0, 3.0, 4.0) * 10, (1.0,) * 61, (0,) + (1,) * 30 + (2,) * 30, FLOOR
+        )
+        assert choose_bound(three, 1.0) == choose_bound(three, 1.0, network=1) < choose_bound(three, 1.0, network=2)
+
     def test_only_patterns_that_reach_the_threshold_count(self) -> None:
         low, high = np.linspace(-6, -5, 30), np.linspace(2, 3, 30)
-        both = FirstLooks(tuple(np.append(low, high).tolist()), (0.2,) * 30 + (0.9,) * 30, (0,) * 60)
+        both = FirstLooks(tuple(np.append(low, high).tolist()), (0.2,) * 30 + (0.9,) * 30, (0,) * 60, FLOOR)
         assert choose_bound(both, 0.9) == choose_bound(looks(high), 0.9)
         assert choose_bound(both, 0.1) < choose_bound(both, 0.9)
 
@@ -70,31 +76,34 @@ class TestBound:
         assert 0 <= choose_bound(looks(np.array(logits), 1.0), threshold) <= threshold
 
     def test_what_cannot_be_told_is_refused(self) -> None:
-        with pytest.raises(SpiError, match=r"needs 5 patterns.*of 0\.95.*there are 0.*cascade\.enabled=false"):
+        with pytest.raises(SpiError, match=r"needs 5 patterns.*of 0\.95.*there are 0 .*cascade\.enabled=false"):
             choose_bound(looks(np.zeros(20)), 0.95)
-        with pytest.raises(SpiError, match=r"needs 5 patterns.*there are 2 that it had not seen"):
+        with pytest.raises(SpiError, match=r"needs 5 patterns.*there are 20 for all networks together"):
             choose_bound(looks(np.zeros(20), networks=10), 0.8)
         with pytest.raises(SpiError, match=r"threshold of 0\.05 or more; it is 0\.01"):
             choose_bound(looks(np.zeros(20)), 0.01)
         with pytest.raises(SpiError, match=r"3 numbers.*2, as many as first"):
-            FirstLooks((0.1, 0.2), (0.1, 0.2, 0.3), (0, 0))
+            FirstLooks((0.1, 0.2), (0.1, 0.2, 0.3), (0, 0), FLOOR)
         with pytest.raises(SpiError, match="finite logits"):
-            FirstLooks((0.1, float("nan")), (0.1, 0.2), (0, 0))
+            FirstLooks((0.1, float("nan")), (0.1, 0.2), (0, 0), FLOOR)
         with pytest.raises(SpiError, match="probabilities, from 0 to 1"):
-            FirstLooks((0.1, 7.0), (0.1, 1.2), (0, 0))
+            FirstLooks((0.1, 7.0), (0.1, 1.2), (0, 0), FLOOR)
 
 
 class TestCandidates:
     def test_labelled_single_hits_and_whatever_scored_high(self) -> None:
         unseen = np.array([0.0, 0.9, 0.04, 0.06, 0.01])
-        assert candidates(unseen, np.array([0, 0, 0, 0, 1])).tolist() == [1, 3, 4]
+        for threshold, floor in ((0.1, FLOOR), (0.6, 0.15)):
+            places, found = candidates(unseen, np.array([0, 0, 0, 0, 1]), threshold)
+            assert places.tolist() == [1, 3, 4] if floor == FLOOR else [1, 4]
+            assert found == pytest.approx(floor)
 
     def test_of_many_a_fair_sample(self) -> None:
         unseen = np.linspace(0.1, 0.9, 3 * MOST)
-        places = candidates(unseen, np.zeros(len(unseen), int))
+        places, _ = candidates(unseen, np.zeros(len(unseen), int), 0.4)
         assert len(np.unique(places)) == MOST
         assert abs(unseen[places].mean() - 0.5) < 0.02
-        assert (candidates(unseen, np.zeros(len(unseen), int)) == places).all()
+        assert (candidates(unseen, np.zeros(len(unseen), int), 0.4)[0] == places).all()
 
 
 class TestCascade:
@@ -120,6 +129,27 @@ class TestCascade:
         assert np.isnan(found[~possible, 1:]).all()
         assert (cascade.left_out, cascade.audited, cascade.missed) == (int((~possible).sum()), 0, 0)
 
+    @pytest.mark.parametrize("place", [0.5, 0.9, 0.99])
+    def test_networks_are_asked_as_long_as_the_threshold_can_be_reached(self, place: float) -> None:
+        """With a threshold that some of the patterns could reach by one more network, and one that some do reach."""
+        ensemble = small_ensemble(3)
+        full = np.concatenate([models for _, models in score_run(ensemble, RUN)])
+        for threshold in (float(np.quantile(full[:, 0] + 2, place)) / 3, float(np.quantile(full.mean(1), place))):
+            ensemble = small_ensemble(3, threshold=threshold)
+            parts = list(score_run(ensemble, RUN, preview=Cascade(ensemble, 0.0)))
+            found = np.concatenate([models for _, models in parts])
+            asked = np.isfinite(found)
+            np.testing.assert_allclose(found[asked], full[asked], atol=1e-6)
+            for network in (1, 2):
+                reachable = (full[:, :network].sum(1, dtype=np.float64) + 3 - network) / 3
+                sure = np.abs(reachable - threshold) > 1e-4
+                assert (asked[:, network] == (reachable >= threshold))[sure].all()
+            whole = asked.all(axis=1)
+            assert (found[whole].mean(1, dtype=np.float64) >= threshold).sum() == (
+                full.mean(1, dtype=np.float64) >= threshold
+            ).sum()
+            assert (np.nanmean(found[~whole], axis=1) < threshold).all() if (~whole).any() else threshold < 0.6
+
     def test_the_ends(self) -> None:
         _, found, full, _ = self.scored(0.0)
         np.testing.assert_allclose(found, full, atol=1e-6)
@@ -135,7 +165,7 @@ class TestCascade:
         selected = full.mean(1) >= 0.5
         assert cascade.missed == (selected & audited).sum() > 0
         said = cascade.facts(len(RUN))
-        assert (said["needed all networks"], said["share"]) == (0, 0.0)
+        assert (said["needed more than a first look"], said["share"]) == (0, 0.0)
         assert (said["audited"], said["wrongly left out"]) == (cascade.audited, cascade.missed)
 
     def test_less_precise_looks_are_given_room(self) -> None:

@@ -73,7 +73,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_first_looks_are_kept_and_change_no_score(folder: Path, tmp_path: Path) -> None:
-    looks = FirstLooks((-3.5, 12.0), (0.5, 1.0), (0, 2))
+    looks = FirstLooks((-3.5, 12.0), (0.5, 1.0), (0, 2), 0.05)
     assert load_ensemble(folder).first_looks is None
     save_ensemble(tmp_path / "other", dataclasses.replace(load_ensemble(folder), first_looks=looks))
     other = load_ensemble(tmp_path / "other")

@@ -14,7 +14,6 @@ from spi_lightning.data.normalisation import Normalisation
 from spi_lightning.data.splits import SplitSettings
 from spi_lightning.errors import SpiError
 from spi_lightning.inference.ensemble import ready
-from spi_lightning.inference.first_looks import FLOOR
 from spi_lightning.training.fold import train_fold
 from spi_lightning.training.gathering import first_looks, out_of_fold, trained_networks
 from spi_lightning.training.shared import read_normalisation, settled_normalisation, settled_splits
@@ -60,9 +59,10 @@ def test_first_looks_are_by_networks_that_had_not_seen_the_patterns(run_folder: 
         alone = dataclasses.replace(ensemble, networks=networks[fold : fold + 1], mirrors=("rows",))
         first = alone.probabilities(counts)[:, 0].logit().numpy()
         full = np.maximum(ensemble.probabilities(counts).mean(1).numpy(), unseen[fold].probabilities)
-        for place in np.flatnonzero((splits.labels[indices] == 1) | (unseen[fold].probabilities >= FLOOR)):
+        for place in np.flatnonzero((splits.labels[indices] == 1) | (unseen[fold].probabilities >= looks.floor)):
             expected.add((round(float(first[place]), 2), round(float(full[place]), 3), fold))
     found = zip(np.round(looks.first, 2).tolist(), np.round(looks.full, 3).tolist(), looks.network, strict=True)
+    assert looks.floor == ensemble.threshold / 4
     assert len(expected) > 5
     assert set(found) == expected
 
