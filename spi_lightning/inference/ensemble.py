@@ -15,7 +15,7 @@ from spi_lightning.inference.first_looks import FirstLooks
 from spi_lightning.inference.mirroring import Mirror, member_probabilities
 from spi_lightning.inference.thresholds import ThresholdSettings
 
-CPU_BATCH = 8  # patterns at once on a CPU: their activations stay in the cache and their memory is used again
+CPU_BATCH = 8  # patterns of 192 x 96 at once on a CPU: their activations stay in the cache, their memory is used again
 
 
 @dataclass(frozen=True)
