@@ -12,6 +12,7 @@ import torch
 
 from spi_lightning.inference.engine import Engine, on_device
 from spi_lightning.inference.ensemble import Ensemble
+from spi_lightning.memory import keep_heap
 from spi_lightning.patterns.frames import Frames
 
 READ = 256  # patterns that are read at once, fewer where they are large
@@ -69,6 +70,8 @@ def score_run(
     """
     ensemble.check_shape(run.shape)
     engine = Engine(ensemble)
+    if engine.device.type == "cpu":
+        keep_heap()
     patterns = batch or engine.batch
     size = max(READ, patterns)
     blocks = run.blocks(size) if indices is None else _chosen(run, indices, size)
