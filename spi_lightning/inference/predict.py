@@ -134,10 +134,8 @@ class _Held:
         for member in range(len(engine)):
             one = partial(engine.probabilities, networks=slice(member, member + 1))
             found[possible, member] = _all(one, counts[possible], self._batch, engine)[:, 0]
-            at_most = (found[possible, : member + 1].sum(axis=1, dtype=np.float64) + len(engine) - member - 1) / len(
-                engine
-            )
-            possible = possible[at_most >= enough - ROUNDING]
+            said, silent = found[possible, : member + 1].sum(axis=1, dtype=np.float64), len(engine) - member - 1
+            possible = possible[(said + silent) / len(engine) >= enough - ROUNDING]
         return found
 
 
