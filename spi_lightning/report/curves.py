@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -45,7 +46,7 @@ def precision_recall(
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axis = figure.subplots()
     _equal_f1(axis)
-    colours = dict(zip(curves, _cycled(len(curves)), strict=True))
+    colours = dict(zip(curves, cycled(len(curves)), strict=True))
     for name, (values, classes) in curves.items():
         scores, labels = torch.from_numpy(values), torch.from_numpy(classes)
         if not (labels == 1).any():
@@ -82,20 +83,20 @@ def score_histogram(
     for label, name, colour in ((0, "others", OTHER), (1, "single hits", SINGLE), (-1, "unknown", "#8a8a8a")):
         chosen = scores[known == label]
         if len(chosen):
-            axis.hist(_logit(chosen), edges, color=colour, alpha=0.55, label=f"{name}: {len(chosen)}", log=True)
+            axis.hist(logit(chosen), edges, color=colour, alpha=0.55, label=f"{name}: {len(chosen)}", log=True)
     if threshold is not None:
-        axis.axvline(float(_logit(np.array([threshold]))[0]), color="black", linestyle="--", linewidth=1)
+        axis.axvline(float(logit(np.array([threshold]))[0]), color="black", linestyle="--", linewidth=1)
         axis.annotate(
             f"threshold {threshold:.3g}",
-            (float(_logit(np.array([threshold]))[0]), 0.97),
+            (float(logit(np.array([threshold]))[0]), 0.97),
             xycoords=("data", "axes fraction"),
             xytext=(4, 0),
             textcoords="offset points",
             va="top",
             fontsize=8,
         )
-    ticks = np.array([1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999])
-    axis.set_xticks(_logit(ticks), labels=[f"{tick:g}" for tick in ticks], fontsize=8, rotation=45)
+    logit_ticks(axis.xaxis)
+    axis.tick_params(axis="x", rotation=45)
     axis.set(xlabel="score: probability of a single hit", ylabel="patterns", title=title, ylim=(0.6, None))
     axis.legend(fontsize=8)
     return figure
@@ -110,7 +111,7 @@ def training_curves(folds: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
     """
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     axes = figure.subplots(2, 2).ravel()
-    colours = dict(zip(folds, _cycled(len(folds)), strict=True))
+    colours = dict(zip(folds, cycled(len(folds)), strict=True))
     for axis, (quantity, title) in zip(axes, PANELS.items(), strict=True):
         for name, rows in folds.items():
             for stage, style in (("train", "--"), ("val", "-")):
@@ -184,11 +185,19 @@ def _equal_f1(axis) -> None:  # type: ignore[no-untyped-def]
         axis.annotate(f"F1 {value}", (1.0, value / (2 - value)), fontsize=7, color="#888888", ha="right", va="bottom")
 
 
-def _logit(scores: np.ndarray) -> np.ndarray:
+def logit(scores: np.ndarray) -> np.ndarray:
+    """log(p/(1 − p)) as float64, those beyond :data:`LARGEST_LOGIT` at the edge."""
     with np.errstate(divide="ignore"):
         logits = np.log(scores.astype(np.float64)) - np.log1p(-scores.astype(np.float64))
     return np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
 
 
-def _cycled(n: int) -> list[str]:
+def logit_ticks(axis: Axis) -> None:
+    """Label an axis of :func:`logit` with probabilities."""
+    ticks = np.array([1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999])
+    axis.set_ticks(logit(ticks).tolist(), labels=[f"{tick:g}" for tick in ticks], fontsize=8)
+
+
+def cycled(n: int) -> list[str]:
+    """A colour for each of ``n`` lines."""
     return [COLOURS[index % len(COLOURS)] for index in range(n)]

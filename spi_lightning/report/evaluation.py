@@ -15,6 +15,7 @@ from spi_lightning.data.training_set import TrainingSet
 from spi_lightning.patterns.frames import Frames
 from spi_lightning.report import tables
 from spi_lightning.report.augmentation import augmentation_grid
+from spi_lightning.report.calibration import calibration
 from spi_lightning.report.curves import (
     precision_recall,
     score_histogram,
@@ -85,7 +86,7 @@ def write_tables(
 
 
 def draw_scores(folder: Path, labels: np.ndarray, folds: list[Judged], test: Judged, threshold: float) -> None:
-    """Draw ``precision_recall.png`` and ``score_histogram.png``, the latter of the test set where there is one."""
+    """Draw ``precision_recall.png``, and of the test set where there is one ``score_histogram`` and ``calibration``."""
     indices = np.concatenate([fold.indices for fold in folds])
     pooled = Judged(indices, np.concatenate([fold.scores for fold in folds]))
     curves = {"out of fold": pooled} | ({"test set": test} if len(test.indices) else {})
@@ -94,6 +95,7 @@ def draw_scores(folder: Path, labels: np.ndarray, folds: list[Judged], test: Jud
     save(precision_recall(pairs, dict.fromkeys(pairs, threshold)), folder / "precision_recall.png")
     name, (scores, known) = list(pairs.items())[-1]
     save(score_histogram(scores, known, threshold, f"Scores, {name}"), folder / "score_histogram.png")
+    save(calibration(scores, known, f"Calibration, {name}"), folder / "calibration.png")
 
 
 def draw_patterns(

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from spi_lightning.patterns.export_cxi import replaced_when_done
 
@@ -42,11 +45,11 @@ def contact_sheet(
     for axis in axes:
         axis.axis("off")
     for axis, frame, title in zip(axes, frames, titles, strict=False):
-        image = _draw(axis, frame, mask, top)
+        image = draw_pattern(axis, frame, mask, top)
         axis.set_title(title, fontsize=7, pad=2)
     if image is not None:
         bar = figure.colorbar(image, ax=list(axes), shrink=0.5, pad=0.01)
-        _photon_ticks(bar, top)
+        photon_ticks(bar, top)
     return figure
 
 
@@ -65,7 +68,9 @@ def mean_and_psd(
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     top = float(np.nanmax(np.where(mask, mean, np.nan))) if mask.any() else 1.0
-    bar = figure.colorbar(_draw(left, mean, mask, max(top, 1e-6), floor=max(top, 1e-6) * 1e-4), ax=left, shrink=0.8)
+    bar = figure.colorbar(
+        draw_pattern(left, mean, mask, max(top, 1e-6), floor=max(top, 1e-6) * 1e-4), ax=left, shrink=0.8
+    )
     bar.set_label("log10 of mean photons")
     if centre is not None:
         rows, columns = mean.shape
@@ -86,7 +91,16 @@ def save(figure: Figure, path: Path, dpi: int = 130) -> None:
         figure.savefig(partial, dpi=dpi, format="png")
 
 
-def _draw(axis, frame: np.ndarray, mask: np.ndarray, top: float, floor: float = 0.4):  # type: ignore[no-untyped-def]
+def draw_pattern(axis: Axes, frame: np.ndarray, mask: np.ndarray, top: float, floor: float = 0.4) -> AxesImage:
+    """Draw one pattern on a logarithmic scale, masked pixels grey.
+
+    Args:
+        axis: to draw on.
+        frame: ``(rows, columns)``, photons.
+        mask: ``(rows, columns)`` bool, True where good.
+        top: photons at the upper end of the scale.
+        floor: photons at its lower end.
+    """
     import matplotlib
 
     colours = matplotlib.colormaps["viridis"].with_extremes(bad=MASKED)
@@ -100,7 +114,8 @@ def _draw(axis, frame: np.ndarray, mask: np.ndarray, top: float, floor: float = 
     )
 
 
-def _photon_ticks(bar, top: float) -> None:  # type: ignore[no-untyped-def]
+def photon_ticks(bar: Colorbar, top: float) -> None:
+    """Label a colour bar of :func:`draw_pattern` in photons."""
     values = [value for value in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 100000) if value <= top] or [1]
     bar.set_ticks([math.log10(value) for value in values], labels=[f"{value:g}" for value in values])
     bar.set_label("photons", fontsize=8)

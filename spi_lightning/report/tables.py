@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from spi_lightning.analysis.classification import (
     recall,
 )
 from spi_lightning.provenance import write_text
+from spi_lightning.report.layout import csv_text, filled, markdown, printed
 
 Paper = Literal["MaxF1", "moreSH"]
 Figures = Mapping[str, tuple[float, float | None]]  # value, and standard deviation over the folds where there is one
@@ -186,37 +185,22 @@ def write(table: Table, folder: Path) -> None:
         table: what to write.
         folder: where; it must exist.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    for row in table.rows:
-        fields = dataclasses.asdict(row)
-        writer.writerow({name: "" if value is None or value != value else value for name, value in fields.items()})
-    write_text(folder / f"{table.name}.csv", text.getvalue())
-    header, lines = _cells(table)
-    rule = ["---" if index < 2 else "---:" for index in range(len(header))]
-    body = "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
+    names = [field.name for field in dataclasses.fields(Row)]
+    write_text(folder / f"{table.name}.csv", csv_text(names, [dataclasses.asdict(row) for row in table.rows]))
+    body = markdown(*_cells(table), left=2)
     write_text(folder / f"{table.name}.md", "\n\n".join([f"## {table.title}", body, *table.notes]) + "\n")
 
 
 def show(table: Table) -> None:
     """Print a table on the terminal."""
-    from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table as Printed
 
     header, lines = _cells(table)
     console = Console()
     for by in dict.fromkeys(row.by for row in table.rows):
         title = f"{table.title}: {by}" if by == TRUTH_BY_LABELS else f"{table.title}, by the {by}"
-        printed = Printed(title=title, box=SIMPLE, title_justify="left", pad_edge=False, collapse_padding=True)
-        chosen = [line for row, line in zip(table.rows, lines, strict=True) if row.by == by]
-        filled = [index for index in range(1, len(header)) if any(line[index] for line in chosen)]
-        for index in filled:
-            printed.add_column(header[index], justify="right" if index > 1 else "left", no_wrap=True)
-        for line in chosen:
-            printed.add_row(*(line[index] for index in filled))
-        console.print(printed)
+        chosen = [line[1:] for row, line in zip(table.rows, lines, strict=True) if row.by == by]
+        console.print(printed(title, *filled(header[1:], chosen)))
     for note in table.notes:
         console.print(note, style="dim", highlight=False)
 
