@@ -17,7 +17,7 @@ from functools import partial
 from benchmarks.record import Row, fact_row, folder_of, load_at_start, parser, show, store
 from benchmarks.remote import Remote, RemoteError
 
-MODULES = ("simulation", "augmentation", "reading", "training", "folds", "prediction", "cascade")
+MODULES = ("simulation", "augmentation", "reading", "training", "folds", "prediction", "cascade", "sizes", "em")
 
 
 def main() -> int:

@@ -71,10 +71,14 @@ def evaluate_run(
         SpiError: a fold is not finished; or the wanted precision cannot be reached.
     """
     import numpy as np
+    from pytorch_lightning.loggers import TensorBoardLogger
 
+    from spi_lightning.commands.downstream import analyse
+    from spi_lightning.commands.scored import scored_training
     from spi_lightning.errors import SpiError
     from spi_lightning.inference.thresholds import choose_threshold
     from spi_lightning.report.evaluation import Judged, draw_patterns, draw_scores, draw_training, write_tables
+    from spi_lightning.report.page import write_page
     from spi_lightning.training.gathering import out_of_fold
 
     folds = out_of_fold(folder, splits)
@@ -95,8 +99,11 @@ def evaluate_run(
     draw_scores(figures, splits.labels, judged, scored, threshold)
     draw_patterns(figures, run, splits.labels, truth, scored if len(splits.test) else judged[0], threshold)
     draw_training(figures, {f"fold {k}": folder / "folds" / str(k) / "history.csv" for k in range(len(folds))})
+    loggers = [TensorBoardLogger(folder, "tensorboard", version="ensemble")] if config.trainer.tensorboard else []
+    facts |= analyse(folder, scored_training(folder, config, run, splits), config, config.device, loggers)
     job.record({"threshold": threshold, **facts})
-    for name in ("tables", "figures", "scores.h5", "ensemble"):
+    write_page(folder)
+    for name in ("tables", "figures", "report.html", "scores.h5", "selection.h5", "ensemble"):
         print(f"{name:>24}  {folder / name}")
 
 

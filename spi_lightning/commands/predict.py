@@ -30,12 +30,17 @@ def _schema() -> type[PredictConfig]:
 
 def predict(config: PredictConfig, job: Job) -> None:
     """Score the run that ``config`` names; write ``scores.h5``, ``selection.csv`` and ``summary.json``, and exports."""
+    from spi_lightning.commands.downstream import analyse
+    from spi_lightning.commands.parts import open_predicted
+    from spi_lightning.commands.scored import Scored, labelled
     from spi_lightning.inference.scores import write_selection_csv
     from spi_lightning.provenance import write_json
+    from spi_lightning.report.page import write_page
+    from spi_lightning.selection.results import Findings
 
     ensemble = _ensemble(config)
     preview = _preview(config, ensemble)
-    run = _run(config, ensemble)
+    run = open_predicted(config, ensemble)
     job.record({"ensemble": ensemble.fingerprint, "data": run.fingerprint(), "found": run.found})
     probabilities, seconds = _scored(config, ensemble, run, preview, job)
     selected = probabilities >= ensemble.threshold
@@ -57,7 +62,13 @@ def predict(config: PredictConfig, job: Job) -> None:
         facts["files"] += _exported(config, run, selected, job)
     else:
         facts["notes"].append(f"No pattern reaches the threshold of {ensemble.threshold:g}; nothing is selected.")
+    findings = Findings(run.ids, run.labels, probabilities, ensemble.threshold)
+    scored = Scored(run, findings, labelled(run, probabilities), None, ensemble.fingerprint)
+    analyse(job.folder, scored, config, config.device)
+    facts["selections"] = {name: len(selection.kept) for name, selection in findings.selections.items()}
+    facts["notes"] += findings.notes
     write_json(job.folder / "summary.json", facts)
+    write_page(job.folder)
     job.record(facts)
     for name, fact in facts.items():
         for line in fact if name in ("notes", "files") else [fact]:
@@ -79,39 +90,6 @@ def _ensemble(config: PredictConfig) -> Ensemble:
         rule = ThresholdSettings("fixed", config.threshold)
         ensemble = dataclasses.replace(ensemble, threshold=config.threshold, chosen_by=rule)
     return ensemble
-
-
-def _run(config: PredictConfig, ensemble: Ensemble) -> PreparedRun:
-    """The run, prepared as the training was; whatever is wrong with it is found before the long work."""
-    from spi_lightning.config.check import checked
-    from spi_lightning.inference.preparation import as_trained
-    from spi_lightning.patterns import open_run
-    from spi_lightning.patterns.prepare import prepare
-    from spi_lightning.patterns.settings import PrepareSettings
-
-    data, trained = config.data, ensemble.trained_on
-    mask_bits = data.mask_bits
-    if data.as_trained:
-        settings = as_trained(trained.prepare, data.prepare)
-        mask_bits = trained.mask_bits if mask_bits is None else mask_bits
-    else:
-        settings = checked(PrepareSettings, data.prepare, "data.prepare")
-    stored = open_run(data.path, dataset=data.dataset, detector=data.detector, mask_bits=mask_bits)
-    run = prepare(stored, settings, config.instrument)
-    ensemble.check_shape(run.shape)
-    if config.export.emc:
-        run.geometry.on_detector(run.shape)
-    if run.fingerprint() == trained.fingerprint:
-        run.notes.append(
-            "These are the very data of the training: scores of patterns that the networks were trained on flatter. "
-            "See tables/test.md of the training for those that they were not."
-        )
-    if (name := trained.prepare.get("mask_file")) is not None and settings.mask_file is None:
-        run.notes.append(
-            f"The training data were masked with {name} besides. If these frames need it too, give "
-            "data.prepare.mask_file=FILE."
-        )
-    return run
 
 
 def _preview(config: PredictConfig, ensemble: Ensemble) -> Cascade | LowPrecision | None:

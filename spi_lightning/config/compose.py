@@ -135,6 +135,8 @@ def _sentence(error: Exception, name: str, conf: Path, schema: type[Any], overri
         *path, last = key.split(".")
         valid = fields_at(schema, tuple(path)) or _keys_at(path, name, conf, overrides)
         groups = sorted(p.name for p in conf.iterdir() if p.is_dir()) if not path else []
+        if last in valid:
+            return f"{key}: what is given has a key that is not there. To add keys, write '+{key}=…' for '{key}=…'."
         known = f" Valid here: {', '.join(valid)}." if valid else ""
         return f"{key}: there is no such key.{nearest(last, [*valid, *groups])}{known}"
     if match := re.search(r"Could not find '([^']+)'", text):

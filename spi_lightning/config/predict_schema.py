@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from spi_lightning.config.downstream import Callbacks, Selections, Steps, check_downstream
 from spi_lightning.errors import require
 from spi_lightning.inference.cascade import CascadeSettings
 from spi_lightning.inference.engine import Precision
@@ -48,6 +49,9 @@ class PredictConfig:
     instrument: Geometry
     data: PredictData
     export: Export
+    callbacks: Callbacks = field(default_factory=dict)  # configs of earlier versions have none of these
+    steps: Steps = field(default_factory=dict)
+    selections: Selections = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(self.batch is None or self.batch >= 1, "batch", self.batch, "1 or more patterns, or null")
@@ -55,3 +59,4 @@ class PredictConfig:
             check_threshold(self.threshold)
         if self.mirrors is not None:
             check_mirrors(self.mirrors)
+        check_downstream(self.callbacks, self.steps, self.selections)

@@ -29,8 +29,14 @@ ALLOWED = {
     "loss": ("spi_lightning.training.losses",),
     "optimizer": ("spi_lightning.training.optimizers",),
     "scheduler": ("spi_lightning.training.schedules",),
+    "callback": ("spi_lightning.callbacks",),
+    "step": ("spi_lightning.selection.steps",),
 }
-MARKS = {"augmentation": "in_workers"}  # what tells the classes that are meant from those that they are made of
+MARKS = {
+    "augmentation": "in_workers",
+    "callback": "state_key",
+    "step": "verdict",
+}  # what tells the classes that are meant from those that they are made of
 ENTRY_POINTS = "spi_lightning.targets"  # name = "module"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from spi_lightning.config.downstream import Callbacks, Selections, Steps, check_downstream
 from spi_lightning.config.schema import Data
 from spi_lightning.config.targets import check_target
 from spi_lightning.data.normalisation import Transform
@@ -62,6 +63,9 @@ class TrainConfig:
     ensemble: EnsembleSettings
     truth: TruthSettings
     paper: Literal["MaxF1", "moreSH"] | None
+    callbacks: Callbacks = field(default_factory=dict)  # configs of earlier versions have none of these
+    steps: Steps = field(default_factory=dict)
+    selections: Selections = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "0 (none besides the main process) or more")
@@ -75,3 +79,4 @@ class TrainConfig:
             )
         for role in ("augmentation", "model", "loss", "optimizer", "scheduler"):
             check_target(getattr(self, role), role, role)
+        check_downstream(self.callbacks, self.steps, self.selections)

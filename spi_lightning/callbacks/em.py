@@ -1,0 +1,154 @@
+"""EM classes of the patterns that a selection hands over, and the choice of those that look like single hits."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from spi_lightning.analysis.class_choice import ChoiceSettings, ClassMeasures, choose_classes, measure_classes
+from spi_lightning.analysis.consensus import classify_by_consensus
+from spi_lightning.analysis.contrast import FringeSettings
+from spi_lightning.analysis.em import Classification
+from spi_lightning.analysis.em_images import EMPixels, em_pixels
+from spi_lightning.analysis.em_settings import EMSettings
+from spi_lightning.analysis.size import SizeSettings
+from spi_lightning.callbacks.psd import PowerSpectralDensity
+from spi_lightning.callbacks.results import put_figure, put_scalars
+from spi_lightning.callbacks.size import ParticleSize
+from spi_lightning.callbacks.stage import Stage, stage_of
+from spi_lightning.errors import SpiError
+from spi_lightning.progress import progress
+from spi_lightning.report.classes import class_page
+from spi_lightning.selection.export import file_name
+from spi_lightning.selection.results import Classes
+
+READ = 1024  # patterns at once
+SIZES = SizeSettings(smallest=20.0, largest=140.0)  # of class means, where callbacks.size does not say others
+
+
+@dataclass(eq=False)
+class ExpectationMaximisation(pl.Callback):
+    """Offer the step ``em`` to selections: classify their patterns, and choose the classes of single hits.
+
+    Attributes:
+        em: how patterns are put into classes.
+        choice: how the classes of single hits are recognised.
+        q_range: momentum transfer of the pixels that take part, nm⁻¹; None for no limit on that side.
+    """
+
+    em: EMSettings
+    choice: ChoiceSettings
+    q_range: tuple[float | None, float | None]
+
+    def __post_init__(self) -> None:
+        self._known: dict[bytes, Classes] = {}
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Offer the classification, if the pixels that take part can be told."""
+        stage = stage_of(pl_module)
+        self._known = {}
+        try:
+            pixels = self._pixels(stage)
+        except SpiError as error:
+            stage.findings.notes.append(f"EM is left out: {error}")
+            return
+        stage.context.classify = partial(self._classify, stage, pixels)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw a page of class averages for every classification."""
+        findings = stage_of(pl_module).findings
+        for place, classes in enumerate(findings.classes):
+            names = [name for name, selection in findings.selections.items() if selection.classes == place]
+            if not names:
+                continue
+            images = torch.from_numpy(classes.images)
+            seen, chosen = images.isfinite(), torch.from_numpy(classes.chosen)
+            figure = class_page(images.nan_to_num(), seen, classes.measures, chosen, logarithm=self.em.logarithm)
+            put_figure(trainer, f"classes_{file_name(names[0])}", figure)
+            put_scalars(
+                trainer,
+                {f"em/{names[0]}/similarity": classes.similarity, f"em/{names[0]}/chosen": int(classes.chosen.sum())},
+            )
+
+    def _pixels(self, stage: Stage) -> EMPixels:
+        centre, q = stage.run.geometry.centre, stage.findings.q
+        if centre is None or stage.bins is None:
+            raise SpiError("the centre of the beam is not known.")
+        rings = np.arange(int(stage.bins.max()) + 1, dtype=np.float64)
+        first, last = self.q_range
+        if q is None and (first is not None or last is not None):
+            raise SpiError("callbacks.em.q_range is in nm⁻¹, and the instrument is not known; give [null, null].")
+        radii = [limit if q is None else float(np.interp(limit, q, rings)) for limit in (first or 0.0, last or np.inf)]
+        return em_pixels(stage.mask.cpu(), centre, *radii)
+
+    def _classify(self, stage: Stage, pixels: EMPixels, patterns: np.ndarray, by_hand: tuple[int, ...] | None) -> int:
+        """Place of the classification of these patterns in :attr:`Findings.classes`."""
+        findings, key = stage.findings, patterns.tobytes()
+        if key not in self._known:
+            self._known[key] = self._classified(stage, pixels, patterns)
+        found = self._known[key]
+        if by_hand is not None:
+            if beyond := [number for number in by_hand if number >= len(found.chosen)]:
+                raise SpiError(f"there is no class {beyond[0]}: they go from 0 to {len(found.chosen) - 1}.")
+            chosen = np.isin(np.arange(len(found.chosen)), by_hand)
+            found = dataclasses.replace(found, chosen=chosen, by_hand=True)
+        for place, known in enumerate(findings.classes):
+            if known.classes is found.classes and np.array_equal(known.chosen, found.chosen):
+                return place
+        findings.classes.append(found)
+        return len(findings.classes) - 1
+
+    def _classified(self, stage: Stage, pixels: EMPixels, patterns: np.ndarray) -> Classes:
+        counts = _counts(stage, pixels, patterns)
+        lit = counts.any(1).numpy()
+        device = stage.device
+        if lit.sum() < 2:
+            raise SpiError(f"{int(lit.sum())} of {len(patterns)} patterns have photons in the range of EM; it needs 2.")
+        total = self.em.starts * self.em.iterations
+        with progress("EM", total, "iterations") as advance:
+            consensus = classify_by_consensus(counts[lit], pixels, self.em, advance=advance, device=device)
+        found = consensus.classification
+        measures = self._measured(stage, found, counts[lit], pixels)
+        step = 180 / self.em.rotations if self.em.friedel else 360 / self.em.rotations
+        return Classes(
+            members=patterns,
+            classes=_placed(found.classes, lit, -1, np.int64),
+            angles=_placed(found.rotations * step, lit, np.nan, np.float32),
+            certainty=_placed(found.certainty, lit, 0, np.float32),
+            agreement=_placed(consensus.agreement, lit, 0, np.float32),
+            images=torch.where(found.coverage > 0, found.images, torch.nan).cpu().numpy().astype(np.float32),
+            measures=measures,
+            chosen=choose_classes(measures, self.choice).cpu().numpy(),
+            by_hand=False,
+            similarity=consensus.similarity,
+        )
+
+    def _measured(self, stage: Stage, found: Classification, counts: torch.Tensor, pixels: EMPixels) -> ClassMeasures:
+        """Judge classes as the callbacks beside this one judge selections."""
+        beside = stage.trainer.callbacks  # type: ignore[attr-defined]
+        fringes = next((other.fringes for other in beside if isinstance(other, PowerSpectralDensity)), FringeSettings())
+        size = next((other.fit for other in beside if isinstance(other, ParticleSize)), SIZES)
+        q_per_pixel = stage.run.geometry.on_detector(stage.run.shape).q_per_pixel
+        return measure_classes(found, counts, pixels, q_per_pixel, self.em, self.choice, fringes, size)
+
+
+def _counts(stage: Stage, pixels: EMPixels, patterns: np.ndarray) -> torch.Tensor:
+    """Counts ``(k, P)`` of the pixels that take part."""
+    index = pixels.index.cpu().numpy()
+    parts = [
+        stage.run.read(patterns[start : start + READ]).reshape(-1, stage.mask.numel())[:, index]
+        for start in range(0, len(patterns), READ)
+    ]
+    return torch.from_numpy(np.concatenate(parts) if parts else np.empty((0, len(index)), stage.run.dtype))
+
+
+def _placed(values: torch.Tensor, lit: np.ndarray, otherwise: float, kind: type) -> np.ndarray:
+    """Values of the lit patterns among all of them."""
+    everything: np.ndarray = np.full(len(lit), otherwise, kind)
+    everything[lit] = values.cpu().numpy()
+    return everything

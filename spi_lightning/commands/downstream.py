@@ -1,0 +1,66 @@
+"""What follows the scores: selections, what is measured for them, their tables and figures, and selection.h5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from pytorch_lightning.loggers import Logger
+
+from spi_lightning.callbacks.stage import Stage, run_stage
+from spi_lightning.commands.scored import Scored, scores_elsewhere
+from spi_lightning.config.downstream import callbacks_of, plans_of
+from spi_lightning.config.predict_schema import PredictConfig
+from spi_lightning.config.select_schema import SelectConfig
+from spi_lightning.config.train_schema import TrainConfig
+from spi_lightning.data.device import choose_device
+from spi_lightning.report.selections import scalars, selection_rows, write_selections
+from spi_lightning.selection.select import candidates
+from spi_lightning.selection.selection_file import write_findings
+from spi_lightning.selection.step import Context
+
+OURS = "singles"  # how the default selections begin, which the paper calls by the name of a network
+
+
+def analyse(
+    folder: Path,
+    scored: Scored,
+    wanted: TrainConfig | PredictConfig | SelectConfig,
+    device: str,
+    loggers: Sequence[Logger] = (),
+) -> dict[str, float | int | None]:
+    """Make the selections of a scored run, into ``selection.h5``, ``tables/`` and ``figures/``.
+
+    Args:
+        folder: of the run.
+        scored: its patterns and scores; the findings are filled.
+        wanted: says which callbacks, steps and selections.
+        device: auto, cpu, cuda or cuda:N.
+        loggers: are told the results besides.
+
+    Returns:
+        Patterns and contrast of each selection, by name.
+    """
+    findings, plans = scored.findings, plans_of(wanted.selections, wanted.steps)
+    context = Context(findings, partial(scores_elsewhere, scored.run), scored.unseen)
+    callbacks = callbacks_of(wanted.callbacks)
+    if callbacks or any(step.looks for plan in plans.values() for _, step in plan):
+        findings.measured = candidates(plans, context)
+    stage = Stage(scored.run, context, plans, _paper(list(plans), scored.paper))
+    run_stage(stage, callbacks, folder, choose_device(device), loggers)
+    rows = selection_rows(findings, scored.truth, stage.paper)
+    (folder / "tables").mkdir(exist_ok=True)
+    write_selections(folder / "tables", rows, findings)
+    write_findings(folder / "selection.h5", findings, scored.run.fingerprint(), scored.source)
+    for note in findings.notes:
+        print(note)
+    return scalars(rows)
+
+
+def _paper(names: list[str], paper: str | None) -> dict[str, str]:
+    """The paper's names of our default selections."""
+    if paper is None:
+        return {}
+    ours = {name: name.replace(OURS, paper) for name in names if name.startswith(OURS)}
+    return ours | ({"labelled": "D_M"} if "labelled" in names else {})
