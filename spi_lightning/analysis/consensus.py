@@ -140,7 +140,7 @@ def with_classes(
     """
     there = pixels.to(device)
     data = read(counts, there, settings)
-    how = turns(there, settings.rotations, settings.friedel)
+    how = turns(there, settings.rotations, settings.friedel, data.dtype)
     old_images, old_coverage, scales, given = (
         values.to(data.device) for values in (model.images, model.coverage, model.scales, classes)
     )

@@ -77,7 +77,7 @@ def classify(
 ) -> Classification:
     """Sort patterns from one start.
 
-    Computed in float64 if the counts are, else with products in float32 and sums in float64. Besides the counts, 4
+    Computed in float64 if the counts are, else with products in float32. Besides the counts, 4
     bytes a pattern, class and rotation are held.
 
     Args:
@@ -95,7 +95,7 @@ def classify(
     """
     there = pixels.to(device)
     data = read(counts, there, settings)
-    how = turns(there, settings.rotations, settings.friedel)
+    how = turns(there, settings.rotations, settings.friedel, data.dtype)
     generator = torch.Generator().manual_seed(settings.seed if seed is None else seed)
     images = _first_images(start, how, settings, generator).to(data.device)
     coverage = torch.ones_like(images)
@@ -147,18 +147,18 @@ def expect(
 
     Args:
         data: the patterns d.
-        seen: ``(K, R, P)`` float64, what a pattern of scale 1 sees of the images: w. Overwritten.
+        seen: ``(K, R, P)``, what a pattern of scale 1 sees of the images: w. Overwritten.
         table: ``(n, K R)``. In: the last posterior, of which the scales s are made: a pattern's photons by those that
             it was expected to have. Out: ``beta`` times the log-likelihood, less that of the best.
         beta: exponent of the likelihood.
         scales: ``(n,)`` float64, to be kept rather than estimated.
     """
-    photons = seen.sum(2).flatten()
+    photons = seen.sum(2, dtype=torch.float64).flatten()
     mean_photons = photons.mean()
     excess = (photons - mean_photons).to(data.dtype)
     logs = seen.clamp_(min=torch.finfo(seen.dtype).tiny).log_()
-    common = logs.mean((0, 1))
-    excess_logs = (logs - common).to(data.dtype).flatten(0, 1).contiguous().t()
+    common = logs.mean((0, 1), dtype=torch.float64)
+    excess_logs = logs.sub_(common).to(data.dtype).flatten(0, 1).contiguous().t()
     best, made = torch.empty_like(data.totals), torch.empty_like(data.totals)
     place = torch.empty(len(best), dtype=torch.int64, device=best.device)
     for rows, values in data.blocks(table.shape[1]):
@@ -220,15 +220,15 @@ def maximise(data: Data, table: torch.Tensor, scales: torch.Tensor, how: Turns) 
     Returns:
         Images and coverage, ``(K, S, S)`` float64.
     """
-    sums = torch.zeros(table.shape[1], data.counts.shape[1], dtype=torch.float64, device=data.device)
-    weights = sums.new_zeros(table.shape[1])
+    sums = torch.zeros(table.shape[1], data.counts.shape[1], dtype=data.dtype, device=data.device)
+    weights = torch.zeros(table.shape[1], dtype=torch.float64, device=data.device)
     for rows, values in data.blocks(table.shape[1]):
         posterior = table[rows]
         matters = posterior > torch.finfo(data.dtype).eps
-        if float(matters.double().mean()) < _SPARSE:
+        if int(matters.count_nonzero()) < _SPARSE * matters.numel():
             sums += torch.sparse.mm(torch.where(matters, posterior, 0.0).t().to_sparse(), values)
         else:
-            sums += posterior.t() @ values
+            sums.addmm_(posterior.t(), values)
         weights += posterior.t() @ scales[rows].to(data.dtype)
     turns_of = (-1, len(how.reach))
     return spread(sums.unflatten(0, turns_of), weights.unflatten(0, turns_of), how)

@@ -77,7 +77,7 @@ class Turns:
     """How class images and turned patterns hang together.
 
     Attributes:
-        reading: ``(R P, S S)`` float64, sparse: weight of each pixel of an image in each pixel of a turned pattern.
+        reading: ``(R P, S S)``, sparse: weight of each pixel of an image in each pixel of a turned pattern.
         spreading: its transpose.
         reach: ``(R, S S)`` float64: sum of these weights over the pixels of a pattern.
         rings: ``(S S,)`` int64: rounded distance of an image's pixels from the beam.
@@ -98,8 +98,8 @@ def angles(rotations: int, friedel: bool) -> torch.Tensor:
     return torch.arange(rotations, dtype=torch.float64) * ((1 if friedel else 2) * math.pi / rotations)
 
 
-def turns(pixels: EMPixels, rotations: int, friedel: bool) -> Turns:
-    """Prepare reading and spreading at all rotations; some 100 bytes a pixel and rotation.
+def turns(pixels: EMPixels, rotations: int, friedel: bool, dtype: torch.dtype = torch.float64) -> Turns:
+    """Prepare reading and spreading at all rotations; with ``dtype``, in some 100 bytes a pixel and rotation.
 
     A pixel at (x, y) of a pattern turned by t is at (x cos t − y sin t, x sin t + y cos t) of the image.
     """
@@ -117,7 +117,7 @@ def turns(pixels: EMPixels, rotations: int, friedel: bool) -> Turns:
     points = torch.arange(len(corner), device=device).repeat_interleave(4)
     shape = (len(corner), side * side)
     places = torch.stack([points, neighbours.flatten()])
-    reading = torch.sparse_coo_tensor(places, weights.flatten(), shape, check_invariants=False).coalesce()
+    reading = torch.sparse_coo_tensor(places, weights.flatten().to(dtype), shape, check_invariants=False).coalesce()
     turn = points // len(pixels.x)
     reach = weights.new_zeros(rotations * side * side)
     reach.index_add_(0, turn * (side * side) + neighbours.flatten(), weights.flatten())
@@ -135,9 +135,9 @@ def slices(images: torch.Tensor, how: Turns) -> torch.Tensor:
         how: from :func:`turns`.
 
     Returns:
-        ``(K, R, P)`` float64; a view whose memory runs over R, P, K.
+        ``(K, R, P)`` of the dtype of ``how``; a view whose memory runs over R, P, K.
     """
-    read = torch.sparse.mm(how.reading, images.flatten(1).t().contiguous())
+    read = torch.sparse.mm(how.reading, images.flatten(1).t().to(how.reading.dtype).contiguous())
     return read.view(len(how.reach), -1, len(images)).permute(2, 0, 1)
 
 
@@ -154,7 +154,8 @@ def spread(sums: torch.Tensor, weights: torch.Tensor, how: Turns) -> tuple[torch
     """
     classes = len(sums)
     # By rotation first: (K, R, P) -> (R P, K).
-    photons = torch.sparse.mm(how.spreading, sums.permute(1, 2, 0).reshape(-1, classes).double()).t()
+    by_rotation = sums.permute(1, 2, 0).reshape(-1, classes)
+    photons = torch.sparse.mm(how.spreading, by_rotation.to(how.spreading.dtype)).double().t()
     coverage = weights @ how.reach
     photons, coverage = (values.reshape(classes, how.side, how.side) for values in (photons, coverage))
     if how.friedel:

@@ -105,7 +105,7 @@ class ExpectationMaximisation(pl.Callback):
 
     def _classified(self, stage: Stage, pixels: EMPixels, patterns: np.ndarray) -> Classes:
         counts = _counts(stage, pixels, patterns)
-        lit = counts.any(1).numpy()
+        lit = (counts > 0).any(1).numpy()
         device = stage.device
         if lit.sum() < 2:
             raise SpiError(f"{int(lit.sum())} of {len(patterns)} patterns have photons in the range of EM; it needs 2.")

@@ -20,6 +20,8 @@ from spi_lightning.progress import progress
 from spi_lightning.reciprocal import ring_momentum
 from spi_lightning.selection.select import Plan, select_all
 from spi_lightning.selection.step import Context
+from spi_lightning.training.flags import flags_restored
+from spi_lightning.training.quiet import lightning_quiet
 
 BATCH = 256  # patterns
 
@@ -127,15 +129,16 @@ def run_stage(
         loggers: are told the results besides.
     """
     kind, _, index = device.partition(":")
-    trainer = pl.Trainer(
-        default_root_dir=folder,
-        accelerator={"cpu": "cpu", "cuda": "gpu"}[kind],
-        devices=[int(index)] if index else 1,
-        callbacks=callbacks,
-        logger=list(loggers) or False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    blocks = _Blocks(stage.run, stage.findings.measured)
-    trainer.predict(stage, DataLoader(blocks, batch_size=None), return_predictions=False)
+    with lightning_quiet(), flags_restored():
+        trainer = pl.Trainer(
+            default_root_dir=folder,
+            accelerator={"cpu": "cpu", "cuda": "gpu"}[kind],
+            devices=[int(index)] if index else 1,
+            callbacks=callbacks,
+            logger=list(loggers) or False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+        blocks = _Blocks(stage.run, stage.findings.measured)
+        trainer.predict(stage, DataLoader(blocks, batch_size=None), return_predictions=False)

@@ -215,8 +215,8 @@ def _notes(rows: list[SelectionRow]) -> list[str]:
     notes.append(
         "γ is the mean of (Imax − Imin)/(Imax + Imin) over the first fringes of the selection's PSD; its interval is "
         "that of the bootstrap over the selection's patterns. Other γ: each minimum with the maximum on its other "
-        "side; the paper does not say which pairing it took. Each step: patterns before the first step, and after each. "
-        "Size: median diameter."
+        "side; the paper does not say which pairing it took. Each step: patterns before the first step, and after "
+        "each. Size: median diameter."
     )
     if any(row.precision is not None or row.true_precision is not None for row in rows):
         notes.append("Precision and recall are over the patterns that have a score and a label (or a known truth).")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -30,10 +28,10 @@ from spi_lightning.training.callbacks import EpochSeed, FoldProgress, History
 from spi_lightning.training.compilation import check_compiler
 from spi_lightning.training.flags import fill_new_memory, flags_restored
 from spi_lightning.training.module import MONITORED, SingleHitModule
+from spi_lightning.training.quiet import lightning_quiet
 from spi_lightning.training.recipe import Recipe
 from spi_lightning.training.settings import TrainerSettings
 
-UNSAID = (".*does not have many workers.*", ".*exists and is not empty.*", r".*isinstance\(treespec, LeafSpec\).*")
 PREDICTIONS = "predictions.h5"  # written last: where it is, the fold is finished
 
 
@@ -119,7 +117,6 @@ class Fit(NamedTuple):
 
 def set_up(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> Fit:
     """Prepare the training of a fold; the arguments are those of :func:`train_fold`."""
-    _quiet()
     keep_heap()
     fill_new_memory(False)  # nothing reads what deterministic algorithms would put there, and it takes time
     torch.manual_seed(hashed_seed(recipe.seed, fold))
@@ -142,14 +139,13 @@ def set_up(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int,
         seed=recipe.seed,
         workers=recipe.workers if recipe.pipeline.in_workers else 0,
     )
-    return Fit(_trainer(recipe, fold, folder), module, data)
+    with lightning_quiet():
+        return Fit(_trainer(recipe, fold, folder), module, data)
 
 
 def run(fit: Fit, checkpoint: Path | None = None) -> None:
     """Train, from a checkpoint where one is given."""
-    with warnings.catch_warnings():
-        for text in UNSAID:
-            warnings.filterwarnings("ignore", text)
+    with lightning_quiet():
         fit.trainer.fit(fit.module, fit.data, ckpt_path=None if checkpoint is None else str(checkpoint))
 
 
@@ -182,12 +178,6 @@ def _trainer(recipe: Recipe, fold: int, folder: Path) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-def _quiet() -> None:
-    """Leave out what Lightning tells those who write Trainers; what goes wrong still raises."""
-    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_utilities"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _predict(recipe: Recipe, network: nn.Module, counts: torch.Tensor, description: str) -> np.ndarray:
