@@ -157,7 +157,7 @@ def expect(
     mean_photons = photons.mean()
     excess = (photons - mean_photons).to(data.dtype)
     logs = seen.clamp_(min=torch.finfo(seen.dtype).tiny).log_()
-    common = logs.mean((0, 1), dtype=torch.float64)
+    common = logs.mean((0, 1))
     excess_logs = logs.sub_(common).to(data.dtype).flatten(0, 1).contiguous().t()
     best, made = torch.empty_like(data.totals), torch.empty_like(data.totals)
     place = torch.empty(len(best), dtype=torch.int64, device=best.device)
@@ -168,7 +168,9 @@ def expect(
         products.sub_(made[rows, None].to(data.dtype) * excess)
         highest, place[rows] = products.max(1)
         products.sub_(highest[:, None]).mul_(beta)
-        best[rows] = highest + values.double() @ common + torch.xlogy(totals, made[rows]) - made[rows] * mean_photons
+        best[rows] = (
+            highest + values.double() @ common.double() + torch.xlogy(totals, made[rows]) - made[rows] * mean_photons
+        )
     return Expected(best, place, made)
 
 

@@ -117,7 +117,10 @@ def turns(pixels: EMPixels, rotations: int, friedel: bool, dtype: torch.dtype = 
     points = torch.arange(len(corner), device=device).repeat_interleave(4)
     shape = (len(corner), side * side)
     places = torch.stack([points, neighbours.flatten()])
-    reading = torch.sparse_coo_tensor(places, weights.flatten().to(dtype), shape, check_invariants=False).coalesce()
+    # In order as it is made, and without a place twice.
+    reading = torch.sparse_coo_tensor(
+        places, weights.flatten().to(dtype), shape, check_invariants=False, is_coalesced=True
+    )
     turn = points // len(pixels.x)
     reach = weights.new_zeros(rotations * side * side)
     reach.index_add_(0, turn * (side * side) + neighbours.flatten(), weights.flatten())

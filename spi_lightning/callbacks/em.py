@@ -104,16 +104,17 @@ class ExpectationMaximisation(pl.Callback):
         return len(findings.classes) - 1
 
     def _classified(self, stage: Stage, pixels: EMPixels, patterns: np.ndarray) -> Classes:
-        counts = _counts(stage, pixels, patterns)
-        lit = (counts > 0).any(1).numpy()
+        every = _counts(stage, pixels, patterns)
+        lit = every.any(axis=1)
+        counts = torch.from_numpy(every[lit])
         device = stage.device
         if lit.sum() < 2:
             raise SpiError(f"{int(lit.sum())} of {len(patterns)} patterns have photons in the range of EM; it needs 2.")
         total = self.em.starts * self.em.iterations
         with progress("EM", total, "iterations") as advance:
-            consensus = classify_by_consensus(counts[lit], pixels, self.em, advance=advance, device=device)
+            consensus = classify_by_consensus(counts, pixels, self.em, advance=advance, device=device)
         found = consensus.classification
-        measures = self._measured(stage, found, counts[lit], pixels)
+        measures = self._measured(stage, found, counts, pixels)
         step = 180 / self.em.rotations if self.em.friedel else 360 / self.em.rotations
         return Classes(
             members=patterns,
@@ -137,14 +138,14 @@ class ExpectationMaximisation(pl.Callback):
         return measure_classes(found, counts, pixels, q_per_pixel, self.em, self.choice, fringes, size)
 
 
-def _counts(stage: Stage, pixels: EMPixels, patterns: np.ndarray) -> torch.Tensor:
+def _counts(stage: Stage, pixels: EMPixels, patterns: np.ndarray) -> np.ndarray:
     """Counts ``(k, P)`` of the pixels that take part."""
     index = pixels.index.cpu().numpy()
     parts = [
         stage.run.read(patterns[start : start + READ]).reshape(-1, stage.mask.numel())[:, index]
         for start in range(0, len(patterns), READ)
     ]
-    return torch.from_numpy(np.concatenate(parts) if parts else np.empty((0, len(index)), stage.run.dtype))
+    return np.concatenate(parts) if parts else np.empty((0, len(index)), stage.run.dtype)
 
 
 def _placed(values: torch.Tensor, lit: np.ndarray, otherwise: float, kind: type) -> np.ndarray:
