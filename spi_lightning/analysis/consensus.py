@@ -22,10 +22,10 @@ class Consensus:
     """What several starts agree on.
 
     Attributes:
-        classification: by the majority of starts. Classes are numbered as in the start with the highest likelihood,
-            whose scales, history and convergence it has; images, rotations and certainty are those of its model,
-            given the class that was voted for.
-        agreement: ``(n,)`` float64, share of the starts that put a pattern into the class that was voted for.
+        classification: by the majority of the starts that vote. Classes are numbered as in the start with the highest
+            likelihood, whose scales, history and convergence it has; images, rotations and certainty are those of its
+            model, given the class that was voted for.
+        agreement: ``(n,)`` float64, share of all starts that put a pattern into the class that was voted for.
         similarity: mean adjusted Rand index of pairs of starts; NaN for a single one.
         starts: each by itself, with its own numbers of classes.
     """
@@ -43,12 +43,13 @@ def classify_by_consensus(
     advance: Callable[[int], None] = lambda iterations: None,
     device: torch.device | str | None = None,
 ) -> Consensus:
-    """Sort patterns from several starts, and let the majority decide.
+    """Sort patterns from several starts, and let the majority of the best of them decide.
 
     The classes of each start are matched to those of the start with the highest likelihood such that as many patterns
     as possible are in matching classes; then each pattern goes where most starts put it, in a tie where the best start
     does. (S. Dudoit and J. Fridlyand, "Bagging to improve the accuracy of a clustering procedure", Bioinformatics 19
-    (2003), 1090-1099; the first of their procedures, with starts for resampled data.)
+    (2003), 1090-1099; the first of their procedures, with starts for resampled data.) Those vote that gained about as
+    much likelihood as the best one (``settings.margin``).
 
     Args:
         counts: ``(n, P)``, photons in ``pixels``.
@@ -63,7 +64,9 @@ def classify_by_consensus(
     seeds = range(settings.seed, settings.seed + settings.starts)
     starts = tuple(classify(counts, pixels, settings, seed=seed, advance=advance, device=device) for seed in seeds)
     reference = max(starts, key=lambda start: start.history[-1])
-    classes, agreement = vote([start.classes for start in starts], reference.classes, settings.classes)
+    gained = [start.history[-1] - reference.history[0] for start in starts]
+    voting = [gain >= (1 - settings.margin) * max(gained) for gain in gained]
+    classes, agreement = vote([start.classes for start in starts], reference.classes, settings.classes, voting)
     if len(starts) == 1:
         return Consensus(reference, agreement, math.nan, starts)
     pairs = itertools.combinations(starts, 2)
@@ -72,24 +75,31 @@ def classify_by_consensus(
     return Consensus(merged, agreement, sum(indices) / len(indices), starts)
 
 
-def vote(labels: Sequence[torch.Tensor], reference: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def vote(
+    labels: Sequence[torch.Tensor], reference: torch.Tensor, classes: int, voting: Sequence[bool]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Match the classes of several classifications to a reference's, and count votes.
 
     Args:
         labels: ``(n,)`` int64 each, with classes numbered in any order.
         reference: ``(n,)`` int64; it decides the numbers, and ties.
         classes: K.
+        voting: which of the classifications have a vote; at least one.
 
     Returns:
-        Class ``(n,)`` int64 with most votes, and its share ``(n,)`` float64 of them.
+        Class ``(n,)`` int64 with most votes, and the share ``(n,)`` float64 of all classifications that agree.
     """
-    votes = torch.zeros(len(reference), classes, dtype=torch.float64, device=reference.device)
+    named = []  # (m, n), by the numbers of the reference
     for own in labels:
         table = contingency(own, reference, classes)
         _, matched = linear_sum_assignment(table.cpu().numpy(), maximize=True)
-        votes.scatter_add_(1, torch.from_numpy(matched).to(own)[own][:, None], torch.ones_like(votes[:, :1]))
-    decided = votes.scatter_add(1, reference[:, None], torch.full_like(votes[:, :1], 0.5)).argmax(1)
-    return decided, votes.gather(1, decided[:, None]).squeeze(1) / len(labels)
+        named.append(torch.from_numpy(matched).to(own)[own])
+    votes = torch.zeros(len(reference), classes, dtype=torch.float64, device=reference.device)
+    votes.scatter_(1, reference[:, None], 0.5)  # decides ties
+    for own, counts in zip(named, voting, strict=True):
+        votes.scatter_add_(1, own[:, None], torch.full_like(votes[:, :1], float(counts)))
+    decided = votes.argmax(1)
+    return decided, (torch.stack(named) == decided).double().mean(0)
 
 
 def contingency(first: torch.Tensor, second: torch.Tensor, classes: int) -> torch.Tensor:

@@ -29,6 +29,8 @@ class EMSettings:
         revivals: a class without a pattern is restarted, as a varied copy of a populated one, at most so many times.
             Soft assignment only; with hard assignment such a class takes patterns by their posterior.
         starts: independent ones, merged by consensus.
+        margin: a start has a vote if the log-likelihood that it gained falls short of the best start's by this share at
+            most: EM gets caught in worse optima, and a majority of those would outvote the better one.
         seed: of the first start; the others count on from it.
     """
 
@@ -42,6 +44,7 @@ class EMSettings:
     tolerance: float = 0.002
     revivals: int = 2
     starts: int = 5
+    margin: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -52,3 +55,4 @@ class EMSettings:
         require(self.assignment in ("soft", "hard"), "em.assignment", self.assignment, "soft or hard")
         require(self.beta > 0, "em.beta", self.beta, "above 0")
         require(0 <= self.tolerance < 1, "em.tolerance", self.tolerance, "from 0 to below 1")
+        require(0 <= self.margin <= 1, "em.margin", self.margin, "from 0 (the best start alone) to 1 (all starts vote)")

@@ -105,7 +105,7 @@ class ExpectationMaximisation(pl.Callback):
 
     def _classified(self, stage: Stage, pixels: EMPixels, patterns: np.ndarray) -> Classes:
         every = _counts(stage, pixels, patterns)
-        lit = every.any(axis=1)
+        lit = every.max(axis=1, initial=0) > 0
         counts = torch.from_numpy(every[lit])
         device = stage.device
         if lit.sum() < 2:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -39,7 +40,7 @@ def test_the_contingency_table_is_that_of_scikit_learn() -> None:
 def test_names_of_classes_do_not_matter(labels: list[tuple[int, int]], names: list[int]) -> None:
     first = torch.tensor([own for own, _ in labels])
     renamed = torch.tensor(names)[first]
-    decided, agreement = vote([first, renamed, renamed], first, 5)
+    decided, agreement = vote([first, renamed, renamed], first, 5, [True] * 3)
     assert torch.equal(decided, first)
     assert agreement.tolist() == [1] * len(labels)
 
@@ -48,13 +49,17 @@ def test_the_majority_decides_and_in_a_tie_the_reference() -> None:
     truth = torch.arange(30) % 3
     wrong = truth.clone()
     wrong[0] = 1
-    decided, agreement = vote([wrong, (truth + 1) % 3, truth], wrong, 3)
+    decided, agreement = vote([wrong, (truth + 1) % 3, truth], wrong, 3, [True] * 3)
     assert torch.equal(decided, truth)
     assert agreement.tolist() == pytest.approx([2 / 3] + [1] * 29)
-    decided, agreement = vote([truth, wrong], wrong, 3)
+    decided, agreement = vote([truth, wrong], wrong, 3, [True] * 2)
     assert torch.equal(decided, wrong)
     assert agreement.tolist() == [0.5] + [1] * 29
-    assert torch.equal(vote([truth, wrong], truth, 3)[0], truth)
+    assert torch.equal(vote([truth, wrong], truth, 3, [True] * 2)[0], truth)
+    # What has no vote is still asked whether it agrees.
+    decided, agreement = vote([wrong, wrong, truth], truth, 3, [False, False, True])
+    assert torch.equal(decided, truth)
+    assert agreement.tolist() == pytest.approx([1 / 3] + [1] * 29)
 
 
 def test_starts_are_merged() -> None:
@@ -76,6 +81,17 @@ def test_starts_are_merged() -> None:
     assert found.agreement.max() == 1
     well = (best.coverage > 10) & (merged.coverage > 10)  # patterns
     assert torch.allclose(merged.images[well], best.images[well], atol=0.1)
+
+
+def test_starts_that_were_caught_in_a_worse_optimum_do_not_outvote_the_best() -> None:
+    made = pairs(120, 1e4, distances=(0.0, 0.4, 0.8))
+    settings = EMSettings(classes=3, rotations=16, iterations=15, starts=4, margin=0.0)
+    best_alone = classify_by_consensus(made.counts, made.pixels, settings)
+    best = max(best_alone.starts, key=lambda start: start.history[-1])
+    assert torch.equal(best_alone.classification.classes, best.classes)
+    everyone = classify_by_consensus(made.counts, made.pixels, dataclasses.replace(settings, margin=1.0))
+    majority, _ = vote([start.classes for start in everyone.starts], best.classes, 3, [True] * 4)
+    assert torch.equal(everyone.classification.classes, majority)
 
 
 @pytest.mark.parametrize("assignment", ["soft", "hard"])
