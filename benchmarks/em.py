@@ -3,13 +3,15 @@
     python -m benchmarks.em [--quick] [--results FOLDER]
 
 Both begin from the same images with equal settings: Friedel symmetry, log(1 + photons), soft assignment. Each runs in a
-process of its own, on all cores; neither's reading of the file is timed. Theirs is compiled beforehand.
+process of its own, on all cores; neither's reading of the file is timed. Theirs is compiled beforehand. The real frames
+are those of ../shared/data, where they are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import statistics
 import tempfile
 import time
@@ -25,10 +27,14 @@ import torch
 from benchmarks import record
 from benchmarks.record import Row, fact_row, rate_row
 from benchmarks.remote import Remote
+from spi_lightning.analysis.class_choice import ChoiceSettings, choose_classes, measure_classes
 from spi_lightning.analysis.consensus import adjusted_rand_index
-from spi_lightning.analysis.em import classify
+from spi_lightning.analysis.contrast import FringeSettings, fringe_contrast
+from spi_lightning.analysis.em import Classification, classify
 from spi_lightning.analysis.em_images import EMPixels, em_pixels
 from spi_lightning.analysis.em_settings import EMSettings
+from spi_lightning.analysis.psd import angular_mean, radial_bins
+from spi_lightning.analysis.size import SizeSettings
 from spi_lightning.commands.simulate import simulation_recipe
 from spi_lightning.config.compose import composed
 from spi_lightning.config.launch import conf_folder
@@ -39,7 +45,10 @@ from spi_lightning.patterns.export_cxi import write_cxi
 
 TARGET = 50.0
 THEIRS = "spi-em-class"
-KIND = "entry_1/image_1/truth/kind"
+REAL = Path(__file__).resolve().parents[2] / "shared/data/pr772_amo86615_20_labelled.cxi"
+SINGLE, LABELS = "entry_1/image_1/truth/single", "entry_1/image_1/labels"
+Q_PER_PIXEL = 4.972e-3  # nm⁻¹, of the simulated run
+REAL_Q_PER_PIXEL = 2 * np.pi / 0.79 * 0.6e-3 / 0.581  # nm⁻¹
 COMPOSITION = ("simulate.least_photons=2000", "simulate.composition.single.share=100", "simulate.expert.labelled=null")
 
 
@@ -72,7 +81,10 @@ def rows(quick: bool) -> list[Row]:
     agreement = Task(24, 2, 8, (13, 40), 2) if quick else Task(500, 8, 36, (13, 45), 12)
     with tempfile.TemporaryDirectory() as folder:
         path = simulated(Path(folder) / "patterns.cxi", max(speed.patterns, agreement.patterns))
-        return [*_speed(path, speed), *_agreement(path, agreement)]
+        found = [*_speed(path, speed), *_agreement(path, agreement)]
+        if REAL.is_file() and not quick:
+            found += _real(Path(folder))
+        return found
 
 
 def simulated(path: Path, n: int) -> Path:
@@ -81,7 +93,7 @@ def simulated(path: Path, n: int) -> Path:
     experiment = simulation_recipe(composed("simulate", conf_folder(), SimulateConfig, overrides)).experiment()
     parts = [experiment.simulate(range(i, min(i + 50, n))) for i in range(0, n, 50)]
     frames = np.concatenate([part.frames for part in parts]).clip(0, 65535)
-    kinds = np.concatenate([part.truth["ingredient"] for part in parts])
+    single = np.concatenate([part.truth["single"] for part in parts])
     write_cxi(
         path,
         [frames.astype(np.uint16)],
@@ -90,7 +102,7 @@ def simulated(path: Path, n: int) -> Path:
         dtype=np.uint16,
         mask=experiment.flags == 0,
         geometry=Geometry(centre=experiment.instrument.centre),
-        extra={"truth/kind": kinds},
+        extra={"truth/single": single},
     )
     return path
 
@@ -119,7 +131,8 @@ def ours(path: Path, task: Task) -> Callable[[], dict[str, Any]]:
     def work() -> dict[str, Any]:
         times = [time.perf_counter()]
         found = classify(counts, pixels, task.settings(), start, advance=lambda _: times.append(time.perf_counter()))
-        return {"seconds": np.diff(times)[: task.iterations].tolist(), "classes": found.classes.numpy()}
+        sorted_into = {"classes": found.classes.numpy(), "rotations": found.rotations.numpy()}
+        return {"seconds": np.diff(times)[: task.iterations].tolist(), **sorted_into}
 
     return work
 
@@ -146,7 +159,8 @@ def theirs(path: Path, task: Task) -> Callable[[], dict[str, Any]]:
             with _quiet():
                 classifier.run_iteration()
             seconds.append(time.perf_counter() - begin)
-        return {"seconds": seconds, "classes": classifier.prob_vals.max(1).argmax(0)}
+        best = classifier.prob_vals
+        return {"seconds": seconds, "classes": best.max(1).argmax(0), "rotations": best.max(0).argmax(0)}
 
     return work
 
@@ -183,7 +197,7 @@ def _part(path: Path, task: Task) -> Path:
     part = path.with_name(f"first_{task.patterns}.cxi")
     run = open_run(path)
     with h5py.File(path) as file:
-        kinds = file[KIND][: task.patterns]
+        single = file[SINGLE][: task.patterns]
     write_cxi(
         part,
         [run.read(np.arange(task.patterns))],
@@ -192,7 +206,7 @@ def _part(path: Path, task: Task) -> Path:
         dtype=np.uint16,
         mask=run.mask,
         geometry=run.geometry,
-        extra={"truth/kind": kinds},
+        extra={"truth/single": single},
     )
     return part
 
@@ -231,25 +245,70 @@ def _speed(path: Path, task: Task) -> list[Row]:
 
 def _agreement(path: Path, task: Task) -> list[Row]:
     part = _part(path, task)
-    classes = []
-    for program in ("ours", "theirs"):
-        with Remote(f"benchmarks.em:{program}", part, task) as run:
-            classes.append(torch.from_numpy(run()["classes"]))
     with h5py.File(part) as file:
-        kinds = torch.from_numpy(file[KIND][()].astype(np.int64))
-    index = adjusted_rand_index(*classes)
-    what = f"{task.patterns} patterns, {task.classes} classes, {task.iterations} iterations from the same start"
-    of_truth = [adjusted_rand_index(own, kinds) for own in classes]
+        single = file[SINGLE][()] == 1
+    return _beside(part, task, single, Q_PER_PIXEL, f"{task.patterns} simulated patterns")
+
+
+def _real(folder: Path) -> list[Row]:
+    task, path = Task(20, 4, 36, (8, 45), 12), folder / "real.cxi"
+    shutil.copyfile(REAL, path)
+    with h5py.File(path) as file:
+        single = file[LABELS][()] == 1
+    return _beside(path, task, single, REAL_Q_PER_PIXEL, f"{task.patterns} real frames")
+
+
+def _beside(path: Path, task: Task, single: np.ndarray, q_per_pixel: float, which: str) -> list[Row]:
+    """How the classes of both programs agree with each other, and with what is a single hit."""
+    found: list[dict[str, torch.Tensor]] = []
+    for program in ("ours", "theirs"):
+        with Remote(f"benchmarks.em:{program}", path, task) as run:
+            told = run()
+            found.append({name: torch.from_numpy(told[name]) for name in ("classes", "rotations")})
+    what = f"{which}, {task.classes} classes, {task.iterations} iterations from the same start"
+    index = adjusted_rand_index(found[0]["classes"], found[1]["classes"])
+    truth = torch.from_numpy(single.astype(np.int64))
+    of_truth = [adjusted_rand_index(own["classes"], truth) for own in found]
+    contrasts, purities = zip(*(_chosen(path, task, single, q_per_pixel, **own) for own in found), strict=True)
     return [
         fact_row(f"EM, adjusted Rand index of ours and {THEIRS}, {what}", f"{index:.3f}", "≥ 0.95", index >= 0.95),
         fact_row(
-            f"EM, adjusted Rand index with the kinds of particles, {what}",
+            f"EM, adjusted Rand index with single hits and others, {what}",
             f"{of_truth[0]:.3f}",
             f"≥ that of {THEIRS}",
             of_truth[0] >= of_truth[1] - 0.02,
-            note=f"{THEIRS}: {of_truth[1]:.3f}; one kind has patterns of several sizes and shapes",
+            note=f"{THEIRS}: {of_truth[1]:.3f}; single hits are in several classes",
+        ),
+        fact_row(
+            f"EM, contrast of the classes that callbacks.em chooses, {what}",
+            contrasts[0],
+            note=f"{THEIRS}: {contrasts[1]}; single hits among them {purities[0]}, {purities[1]}",
         ),
     ]
+
+
+def _chosen(
+    path: Path, task: Task, single: np.ndarray, q_per_pixel: float, classes: torch.Tensor, rotations: torch.Tensor
+) -> tuple[str, str]:
+    """Contrast of all patterns and of those in the classes of single hits; and how many of the latter are some."""
+    counts, pixels = loaded(path, task)
+    nothing = torch.zeros(task.classes, 1, 1)
+    own = torch.zeros(len(classes))
+    sorted_into = Classification(nothing, nothing, classes, rotations, own, own, own, [], True)
+    fringes, size = FringeSettings(pairs=1, edge=1), SizeSettings(20.0, 140.0)
+    measures = measure_classes(
+        sorted_into, counts, pixels, q_per_pixel, task.settings(), ChoiceSettings(), fringes, size
+    )
+    kept = choose_classes(measures, ChoiceSettings())[classes].numpy()
+    run = open_run(path)
+    assert run.geometry.centre is not None
+    frames, mask = torch.from_numpy(run.read(np.arange(task.patterns)).astype(np.float32)), torch.from_numpy(run.mask)
+    psds = angular_mean(frames, radial_bins(run.shape, run.geometry.centre), mask)
+    told = []
+    for some in (np.ones_like(kept), kept):
+        value = float(fringe_contrast(psds[some].mean(0)[None], fringes).value[0]) if some.any() else np.nan
+        told.append("no fringes" if np.isnan(value) else f"{value:.2f}")
+    return f"{told[0]} → {told[1]}", f"{single.mean():.2f} → {single[kept].mean() if kept.any() else 0:.2f}"
 
 
 if __name__ == "__main__":
