@@ -34,7 +34,7 @@ demo: $(VENV)/ready
 	$(BIN)/spi-simulate simulate=demo simulate.n_patterns=3000 simulate.seed=2 run=$(DEMO)/fresh_simulation
 	$(BIN)/spi-predict ensemble=$(DEMO)/training/ensemble data.path=$(DEMO)/fresh_simulation/patterns.cxi \
 		run=$(DEMO)/prediction
-	@echo "Look at $(DEMO)/training/tables and $(DEMO)/training/figures, and at $(DEMO)/prediction/selection.csv"
+	@echo "Open $(DEMO)/training/report.html and $(DEMO)/prediction/report.html"
 
 bench: demo
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
@@ -47,9 +47,12 @@ ablations: $(VENV)/ready
 
 figures: demo
 	cp $(DEMO)/training/figures/highest.png $(DEMO)/training/figures/augmentation.png docs/figures
+	cp $(DEMO)/training/figures/classes_singles_em.png docs/figures/classes.png
 	$(BIN)/spi-inspect data.path=$(DEMO)/simulation/patterns.cxi patterns=12 run=$(DEMO)/inspection
 	cp $(DEMO)/inspection/contact_sheet.png docs/figures/demo_contact_sheet.png
 	$(BIN)/python docs/figures/make_amo86615.py
+	$(BIN)/python docs/figures/make_size_error.py
+	$(BIN)/python docs/figures/make_em_agreement.py
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ from spi_lightning.analysis.contrast import FringeSettings, expected_spacing, fr
 from spi_lightning.analysis.em import Classification
 from spi_lightning.analysis.em_images import EMPixels, angles
 from spi_lightning.analysis.em_settings import EMSettings
-from spi_lightning.analysis.size import SizeSettings, fit_sizes
+from spi_lightning.analysis.size import FACTORS, SizeSettings, fit_sizes
 from spi_lightning.errors import require
 
 MEASURES = ("contrast", "misfit", "symmetry", "spread")
@@ -31,6 +31,7 @@ MEASURES = ("contrast", "misfit", "symmetry", "spread")
 # many sides, by half where the class holds aggregates or whatever fitted nowhere else.
 RAMPS = {"contrast": (0.1, 0.6), "misfit": (0.35, 0.15), "symmetry": (0.2, 0.7), "spread": (0.5, 0.2)}
 
+_MEMBERS_AT_ONCE = 2048  # of a class, compared with the others
 _CELL = 3.0  # pixels along and across the rings: an aggregate's speckles are larger
 
 
@@ -119,7 +120,7 @@ def measure_classes(
 ) -> ClassMeasures:
     """Measure and score every class.
 
-    Some 3 kB a pattern are held besides the counts.
+    Some 10 kB a pattern of the largest class are held besides the counts.
 
     Args:
         classification: its classes and rotations are used; its images may be of logarithms.
@@ -215,12 +216,13 @@ def _fringes(
     occupied = psd.isfinite().any(1)
     q = torch.arange(psd.shape[1], dtype=torch.float64, device=psd.device) * q_per_pixel
     contrast, diameter, misfit = (psd.new_full((len(psd),), math.nan) for _ in range(3))
-    sizes = fit_sizes(psd[occupied], q, size)
+    # Classes have their own rings, those of EM.
+    sizes = fit_sizes(psd[occupied], q, dataclasses.replace(size, q_range=(None, None)))
     at_the_end = sizes.flag != 0
     diameter[occupied] = sizes.diameter
     misfit[occupied] = torch.where(at_the_end & sizes.misfit.isfinite(), math.inf, sizes.misfit)
-    spacing = torch.where(at_the_end, torch.nan, expected_spacing(sizes.diameter, q))
-    fringe = dataclasses.replace(fringe, pairs=settings.pairs, edge=1)
+    spacing = torch.where(at_the_end, torch.nan, expected_spacing(sizes.diameter / FACTORS[size.shape], q))
+    fringe = dataclasses.replace(fringe, pairs=settings.pairs, edge=1, from_beam=False)
     contrast[occupied] = fringe_contrast(psd[occupied], fringe, spacing).value
     return contrast, diameter, misfit
 
@@ -272,12 +274,17 @@ def _spread(photons: torch.Tensor, exposure: torch.Tensor) -> torch.Tensor:
     Returns:
         ``()``, root of the median over the members, 0 or more; NaN where there are no others to compare with.
     """
-    others = photons.sum(0) - photons
-    weight = exposure.sum(0) - exposure
+    total, seen = photons.sum(0), exposure.sum(0)
+    parts = zip(photons.split(_MEMBERS_AT_ONCE), exposure.split(_MEMBERS_AT_ONCE), strict=True)
+    excess = torch.cat([_excess(own, where, total - own, seen - where) for own, where in parts])
+    return excess.nanmedian().clamp(min=0).sqrt()
+
+
+def _excess(photons: torch.Tensor, exposure: torch.Tensor, others: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Square of the relative difference of members from what the others say, ``(m,)``; all arguments ``(m, C)``."""
     usable = (exposure > 0) & (weight > 1e-9 * exposure)
     expected = torch.where(usable, others * exposure / weight, 0.0)
     found = torch.where(usable, photons, 0.0)
     expected = expected * (found.sum(1) / expected.sum(1))[:, None]
     noise = found + torch.where(others > 0, expected.square() / others, 0.0)
-    excess = ((found - expected).square() - noise).sum(1) / expected.square().sum(1)
-    return excess.nanmedian().clamp(min=0).sqrt()
+    return ((found - expected).square() - noise).sum(1) / expected.square().sum(1)

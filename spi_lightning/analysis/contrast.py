@@ -21,6 +21,7 @@ from spi_lightning.errors import require
 _Number = TypeVar("_Number", float, torch.Tensor)
 
 FIRST_MINIMUM = 1.43  # a sphere's first minimum stands at 4.493 in q D/2, where its later ones are π apart
+RINGS_A_FRINGE = 18.0  # of the paper: particles of 70 nm, pixels of 0.005 nm⁻¹
 _FARTHEST = 0.8  # spacings between the minimum and the maximum of a pair
 _WEIGHTS_AT_ONCE = 1 << 22  # of resampled patterns: some 100 MB for a moment
 
@@ -31,10 +32,13 @@ class FringeSettings:
 
     Attributes:
         pairs: fringes that γ is the mean of; each must be there.
-        smoothing: standard deviation of the Gaussian that smooths log PSD, rings; 0 for none.
+        smoothing: standard deviation of the Gaussian that smooths log PSD, rings; 0 for none. Where fringes are known
+            to be narrower than 18 rings, it is narrower by as much, and so is ``edge``.
         prominence: least fall and rise of log PSD (natural logarithm) that makes a fringe; 0.1 is a contrast of 0.05.
         pairing: each minimum goes with the ``next`` maximum (eq. 5 of the paper) or with the ``previous`` one.
         edge: good rings at either end, next to the beamstop and at the rim, that are no extrema.
+        from_beam: fringes are counted from the beam, so that the first one must be seen. If not, they are counted from
+            the first good ring; γ of later fringes is lower, and those of different beamstops cannot be compared.
     """
 
     pairs: int = 3
@@ -42,6 +46,7 @@ class FringeSettings:
     prominence: float = 0.1
     pairing: Literal["next", "previous"] = "next"
     edge: int = 2
+    from_beam: bool = True
 
     def __post_init__(self) -> None:
         require(self.pairs >= 1, "pairs", self.pairs, "1 or more")
@@ -90,8 +95,8 @@ def fringe_contrast(
     are, which is itself 0.003 to 0.025 lower than the closed form's, the most at γ = 0.83.
 
     Fringes are counted from the beam, and none may be missing on the way: where two minima are more than 1.5 spacings
-    apart, or where the first one is half a spacing further from the first good ring than a sphere's can be, there is
-    no value.
+    apart, or where the first one is half a spacing further from the beam than a sphere's, there is no value
+    (``settings.from_beam``).
 
     Args:
         psd: ``(B, rings)`` floating point, photons a pixel or any multiple; rings that are not finite are gaps.
@@ -105,16 +110,18 @@ def fringe_contrast(
     """
     settings = settings or FringeSettings()
     psd = psd.to(torch.float64)
-    curve = smoothed_log(psd, settings.smoothing)
     known = torch.full(psd.shape[:1], math.nan, dtype=torch.float64, device=psd.device)
     if spacing is not None:
         known = torch.as_tensor(spacing, dtype=torch.float64, device=psd.device).expand(len(psd))
     require(not bool((known <= 0).any()), "The expected spacing of minima", spacing, "a positive number of rings")
+    # The widths are for fringes as wide as the paper's; where patterns are binned, they are a fringe's share of rings.
+    share = min(1.0, float(known.nanmedian()) / RINGS_A_FRINGE) if bool(known.isfinite().any()) else 1.0
+    curve = smoothed_log(psd, settings.smoothing * share)
     unknown = ~known.isfinite()
     if bool(unknown.any()):
         known = known.clone()
         known[unknown] = fringe_spacing(curve[unknown])
-    marks = turning_points(curve, settings.prominence, known, settings.edge)
+    marks = turning_points(curve, settings.prominence, known, max(1, round(settings.edge * share)))
     minima, maxima = _pairs(marks, settings, known)
     reasons = _reasons(psd, marks, minima, known, settings)
     found = torch.tensor([not reason for reason in reasons], dtype=torch.bool, device=psd.device)
@@ -229,11 +236,14 @@ def _missing(
     """Which fringe is missing, of a PSD with good rings from ``first`` to ``last``; empty where none is."""
     used = minima if paired[-1] < 0 else [ring for ring in minima if ring <= paired[-1]]
     # Next to the beam, a sphere's first minimum is further away than its others are from each other.
-    for before, ring in itertools.pairwise([first + (FIRST_MINIMUM - 1) * spacing, *used]):
+    start = 0 if settings.from_beam else first
+    for before, ring in itertools.pairwise([start + (FIRST_MINIMUM - 1) * spacing, *used]):
         if ring - before > 1.5 * spacing:
+            since = before if ring != minima[0] else first
+            hidden = " The first one is hidden, or too near to the first good ring." if since == first else ""
             return (
-                f"A fringe is missing: minima are {spacing:.1f} rings apart, but there is none between ring "
-                f"{first if ring == minima[0] else before} and ring {ring}."
+                f"A fringe is missing: minima are {spacing:.1f} rings apart, but there is none between ring {since} "
+                f"and ring {ring}.{hidden}"
             )
     if paired[-1] >= 0:
         return ""

@@ -21,10 +21,10 @@ from spi_lightning.callbacks.psd import PowerSpectralDensity
 from spi_lightning.callbacks.results import put_figure, put_scalars
 from spi_lightning.callbacks.size import ParticleSize
 from spi_lightning.callbacks.stage import Stage, stage_of
-from spi_lightning.errors import SpiError
+from spi_lightning.errors import SpiError, require
 from spi_lightning.progress import progress
 from spi_lightning.report.classes import class_page
-from spi_lightning.selection.export import file_name
+from spi_lightning.selection.names import file_name
 from spi_lightning.selection.results import Classes
 
 READ = 1024  # patterns at once
@@ -46,6 +46,9 @@ class ExpectationMaximisation(pl.Callback):
     q_range: tuple[float | None, float | None]
 
     def __post_init__(self) -> None:
+        first, last = self.q_range
+        ordered = (first or 0.0) >= 0 and (last is None or (first or 0.0) < last)
+        require(ordered, "q_range", list(self.q_range), "from a lower to a higher q, in nm⁻¹, or null")
         self._known: dict[bytes, Classes] = {}
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -63,9 +66,8 @@ class ExpectationMaximisation(pl.Callback):
         """Draw a page of class averages for every classification."""
         findings = stage_of(pl_module).findings
         for place, classes in enumerate(findings.classes):
-            names = [name for name, selection in findings.selections.items() if selection.classes == place]
-            if not names:
-                continue
+            named = [name for name, selection in findings.selections.items() if selection.classes == place]
+            names = named or [f"step {place}"]  # of an earlier step of a selection
             images = torch.from_numpy(classes.images)
             seen, chosen = images.isfinite(), torch.from_numpy(classes.chosen)
             figure = class_page(images.nan_to_num(), seen, classes.measures, chosen, logarithm=self.em.logarithm)
@@ -77,14 +79,15 @@ class ExpectationMaximisation(pl.Callback):
 
     def _pixels(self, stage: Stage) -> EMPixels:
         centre, q = stage.run.geometry.centre, stage.findings.q
-        if centre is None or stage.bins is None:
-            raise SpiError("the centre of the beam is not known.")
-        rings = np.arange(int(stage.bins.max()) + 1, dtype=np.float64)
-        first, last = self.q_range
-        if q is None and (first is not None or last is not None):
-            raise SpiError("callbacks.em.q_range is in nm⁻¹, and the instrument is not known; give [null, null].")
-        radii = [limit if q is None else float(np.interp(limit, q, rings)) for limit in (first or 0.0, last or np.inf)]
-        return em_pixels(stage.mask.cpu(), centre, *radii)
+        if centre is None or stage.bins is None or q is None:
+            raise SpiError("the instrument is not known, by which its range of q and its classes are judged.")
+        first, last = self.q_range[0] or 0.0, self.q_range[1] or np.inf
+        seen = q[stage.bins[stage.mask.cpu()].numpy()]
+        if not ((seen >= first) & (seen <= last)).any():
+            there = f"those that are good go from {seen.min():.3g} to {seen.max():.3g}" if len(seen) else "none is good"
+            raise SpiError(f"no good pixel has q from {first:g} to {last:g} nm⁻¹ (callbacks.em.q_range); {there}.")
+        rings = np.arange(len(q), dtype=np.float64)
+        return em_pixels(stage.mask.cpu(), centre, *np.interp((first, last), q, rings, right=np.inf).tolist())
 
     def _classify(self, stage: Stage, pixels: EMPixels, patterns: np.ndarray, by_hand: tuple[int, ...] | None) -> int:
         """Place of the classification of these patterns in :attr:`Findings.classes`."""

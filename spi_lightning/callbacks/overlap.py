@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 
 from spi_lightning.callbacks.results import put_figure
 from spi_lightning.callbacks.stage import stage_of
+from spi_lightning.errors import require
 from spi_lightning.report.overlap import shared, write_overlap
 from spi_lightning.report.selection_figures import overlap_figure
 
@@ -22,6 +23,10 @@ class Overlap(pl.Callback):
     """
 
     joint: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        for names in self.joint:
+            require(len(set(names)) > 2, "joint", list(names), "groups of three or more different selections")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the table and draw it."""

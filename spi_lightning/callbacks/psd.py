@@ -12,7 +12,9 @@ import torch
 
 from spi_lightning.analysis.contrast import FringeSettings, bootstrap_contrast, expected_spacing, fringe_contrast
 from spi_lightning.analysis.psd import angular_mean
+from spi_lightning.analysis.size import FACTORS
 from spi_lightning.callbacks.results import put_figure, put_scalars
+from spi_lightning.callbacks.size import ParticleSize
 from spi_lightning.callbacks.stage import PatternBatch, stage_of
 from spi_lightning.errors import require
 from spi_lightning.report.selection_figures import psd_figure
@@ -56,8 +58,10 @@ class PowerSpectralDensity(pl.Callback):
         findings = stage_of(pl_module).findings
         if findings.psd is None:
             return
+        shapes = [other.fit.shape for other in trainer.callbacks if isinstance(other, ParticleSize)]  # type: ignore[attr-defined]
+        factor = FACTORS[shapes[0]] if shapes else 1.0
         for name, selection in findings.selections.items():
-            findings.selections[name] = judged = self._judged(findings, selection)
+            findings.selections[name] = judged = self._judged(findings, selection, factor)
             if judged.contrast is not None and judged.contrast.reasons[0]:
                 findings.notes.append(f"Selection '{name}' has no contrast: {judged.contrast.reasons[0]}")
         contrasts = {
@@ -69,7 +73,8 @@ class PowerSpectralDensity(pl.Callback):
         if any(selection.psd is not None for selection in findings.selections.values()):
             put_figure(trainer, "psd", psd_figure(findings))
 
-    def _judged(self, findings: Findings, selection: Selection) -> Selection:
+    def _judged(self, findings: Findings, selection: Selection, factor: float) -> Selection:
+        """The selection with its PSD; sizes are ``factor`` times those of spheres."""
         if not len(selection.kept) or findings.psd is None:
             return selection
         rows = findings.rows(selection.kept)
@@ -77,9 +82,9 @@ class PowerSpectralDensity(pl.Callback):
         psd = single.mean(0)
         spacing = None
         if findings.sizes is not None and findings.q is not None:
-            diameters = findings.sizes.diameter[rows]
-            if diameters.isfinite().any():
-                spacing = float(expected_spacing(float(diameters.nanmedian()), torch.from_numpy(findings.q)))
+            diameters = findings.sizes.diameter[rows][findings.sizes.flag[rows] == 0] / factor
+            if len(diameters):
+                spacing = float(expected_spacing(float(diameters.median()), torch.from_numpy(findings.q)))
         contrast = fringe_contrast(psd[None], self.fringes, spacing)
         other = dataclasses.replace(self.fringes, pairing="previous" if self.fringes.pairing == "next" else "next")
         other_pairing = float(fringe_contrast(psd[None], other, spacing).value[0])

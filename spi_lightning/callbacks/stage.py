@@ -81,13 +81,14 @@ class Stage(pl.LightningModule):
 
     def predict_step(self, batch: PatternBatch, batch_idx: int) -> None:
         """Count the photons of a batch."""
-        photons = (batch.counts.to(torch.float32) * self.mask).sum((-2, -1), dtype=torch.float64)
+        photons = batch.counts.to(torch.float32).sum((-2, -1), dtype=torch.float64)
         self.findings.photons[batch.rows.cpu().numpy()] = photons.cpu().numpy()
         self._advance(len(batch.rows))
+        if batch_idx + 1 == self.trainer.num_predict_batches[0]:
+            self._stack.close()  # before callbacks show bars of their own
 
     def on_predict_epoch_end(self) -> None:
         """Make the selections: all that steps ask for is measured."""
-        self._stack.close()
         select_all(self.plans, self.context)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,17 @@ from spi_lightning.config.predict_schema import PredictConfig
 from spi_lightning.config.select_schema import SelectConfig
 from spi_lightning.config.train_schema import TrainConfig
 from spi_lightning.data.device import choose_device
+from spi_lightning.report.paper_selections import PAPER_SELECTIONS
 from spi_lightning.report.selections import scalars, selection_rows, write_selections
 from spi_lightning.selection.select import candidates
 from spi_lightning.selection.selection_file import write_findings
 from spi_lightning.selection.step import Context
 
+NEW = "selection.new"  # where results stand until all are made
+MADE = (  # what this makes, and replaces
+    *("figures/psd.png", "figures/sizes.png", "figures/overlap.png", "figures/examples.png", "figures/classes_*.png"),
+    *("tables/overlap.*", "tables/selections.*", "tables/selection_*.csv"),
+)
 OURS = "singles"  # how the default selections begin, which the paper calls by the name of a network
 
 
@@ -31,6 +38,8 @@ def analyse(
     loggers: Sequence[Logger] = (),
 ) -> dict[str, float | int | None]:
     """Make the selections of a scored run, into ``selection.h5``, ``tables/`` and ``figures/``.
+
+    What an earlier selection has left there stays until all is made, and is then replaced.
 
     Args:
         folder: of the run.
@@ -48,11 +57,14 @@ def analyse(
     if callbacks or any(step.looks for plan in plans.values() for _, step in plan):
         findings.measured = candidates(plans, context)
     stage = Stage(scored.run, context, plans, _paper(list(plans), scored.paper))
-    run_stage(stage, callbacks, folder, choose_device(device), loggers)
+    new = folder / NEW
+    shutil.rmtree(new, ignore_errors=True)  # of a job that was killed
+    (new / "tables").mkdir(parents=True)
+    run_stage(stage, callbacks, new, choose_device(device), loggers)
     rows = selection_rows(findings, scored.truth, stage.paper)
-    (folder / "tables").mkdir(exist_ok=True)
-    write_selections(folder / "tables", rows, findings)
-    write_findings(folder / "selection.h5", findings, scored.run.fingerprint(), scored.source)
+    write_selections(new / "tables", rows, findings)
+    write_findings(new / "selection.h5", findings, scored.run.fingerprint(), scored.source)
+    _replace(folder, new)
     for note in findings.notes:
         print(note)
     return scalars(rows)
@@ -62,5 +74,17 @@ def _paper(names: list[str], paper: str | None) -> dict[str, str]:
     """The paper's names of our default selections."""
     if paper is None:
         return {}
-    ours = {name: name.replace(OURS, paper) for name in names if name.startswith(OURS)}
-    return ours | ({"labelled": "D_M"} if "labelled" in names else {})
+    ours = {name: name.replace(OURS, paper, 1) for name in names if name.startswith(OURS)} | {"labelled": "D_M"}
+    return {name: theirs for name, theirs in ours.items() if name in names and theirs in PAPER_SELECTIONS}
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put new results in place of all that an earlier selection has left."""
+    for pattern in MADE:
+        for old in folder.glob(pattern):
+            old.unlink()
+    for path in [path for path in new.rglob("*") if path.is_file()]:
+        place = folder / path.relative_to(new)
+        place.parent.mkdir(exist_ok=True)
+        path.replace(place)
+    shutil.rmtree(new)

@@ -64,9 +64,9 @@ def predict(config: PredictConfig, job: Job) -> None:
         facts["notes"].append(f"No pattern reaches the threshold of {ensemble.threshold:g}; nothing is selected.")
     findings = Findings(run.ids, run.labels, probabilities, ensemble.threshold)
     scored = Scored(run, findings, labelled(run, probabilities), None, ensemble.fingerprint)
+    write_json(job.folder / "summary.json", facts)  # whatever becomes of the selections
     analyse(job.folder, scored, config, config.device)
     facts["selections"] = {name: len(selection.kept) for name, selection in findings.selections.items()}
-    facts["notes"] += findings.notes
     write_json(job.folder / "summary.json", facts)
     write_page(job.folder)
     job.record(facts)

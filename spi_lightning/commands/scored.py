@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -42,15 +44,31 @@ class Scored:
     paper: str | None = None
 
 
-def scored_run(folder: Path) -> Scored:
+def scored_run(folder: Path, data: str | tuple[str, ...] | None = None, ensemble: str | None = None) -> Scored:
     """What spi-train or spi-predict has left in a folder.
+
+    Args:
+        folder: of the run.
+        data: where the patterns are; None: where they were.
+        ensemble: of a prediction, where the ensemble is; None: where it was.
 
     Raises:
         SpiError: it is no such folder, or what is in it does not fit together, or the patterns are not there any more.
     """
     if (folder / "splits.json").is_file():
-        return _trained(folder)
-    return _predicted(folder)
+        config = read_train_config(folder)
+        run = open_patterns(_elsewhere(config, data))
+        return scored_training(folder, config, run, read_splits(folder / "splits.json", run))
+    predicted = _elsewhere(read_config(PredictConfig, folder, "a prediction"), data)
+    return _predicted(folder, predicted, ensemble or predicted.ensemble)
+
+
+C = TypeVar("C", TrainConfig, PredictConfig)
+
+
+def _elsewhere(config: C, data: str | tuple[str, ...] | None) -> C:
+    """The config with its patterns in another place."""
+    return config if data is None else dataclasses.replace(config, data=dataclasses.replace(config.data, path=data))
 
 
 def scores_elsewhere(run: PreparedRun, name: str) -> tuple[np.ndarray, float | None]:
@@ -94,16 +112,9 @@ def scored_training(folder: Path, config: TrainConfig, run: PreparedRun, splits:
     return Scored(run, findings, (unseen, splits.labels[trained_on]), truth, test.origin.source, config.paper)
 
 
-def _trained(folder: Path) -> Scored:
-    config = read_train_config(folder)
-    run = open_patterns(config)
-    return scored_training(folder, config, run, read_splits(folder / "splits.json", run))
-
-
-def _predicted(folder: Path) -> Scored:
+def _predicted(folder: Path, config: PredictConfig, ensemble: str) -> Scored:
     path = folder / "scores.h5"
-    config = read_config(PredictConfig, folder, "a prediction")
-    run = open_predicted(config, load_ensemble(config.ensemble))
+    run = open_predicted(config, load_ensemble(ensemble))
     scores = read_scores(path)
     if scores.origin.data != run.fingerprint():
         raise SpiError(

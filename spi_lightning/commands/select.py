@@ -33,7 +33,9 @@ def select(config: SelectConfig, job: Job) -> None:
 
     folder = Path(str(config.run))
     with sole_job(folder):
-        scored = scored_run(folder)
+        scored = scored_run(folder, config.data.path, config.ensemble)
+        if config.export.emc:  # told before the work, not after
+            scored.run.geometry.on_detector(scored.run.shape)
         facts = analyse(folder, scored, config, config.device)
         files = export_selections(
             job.folder, scored.findings, scored.run, config.export.csv, config.export.cxi, config.export.emc

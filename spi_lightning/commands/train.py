@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # These matter only when the folds are put together; spi-evaluate can change them at any time.
-MAY_CHANGE = ("ensemble.threshold", "truth", "paper", "callbacks", "steps", "selections")
+MAY_CHANGE = ("ensemble.threshold", "truth", "paper", "callbacks", "steps", "selections", "moresh")
 FLOAT32 = 4  # bytes
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from spi_lightning.config.targets import check_target, instantiate
 from spi_lightning.errors import SpiError, nearest
+from spi_lightning.selection.names import file_name
 
+LONGEST = 80  # characters of a selection's name
 Block = dict[str, Any]
 Callbacks = dict[str, Block | None]
 Steps = dict[str, Block]
@@ -45,6 +47,12 @@ def plans_of(selections: Selections, steps: Steps) -> dict[str, list[tuple[str, 
     Raises:
         SpiError: as :func:`check_downstream`.
     """
+    files: dict[str, str] = {}
+    for name in selections:
+        if not name.isprintable() or not 1 <= len(name) <= LONGEST:
+            raise SpiError(f"selections: {name!r} is no name: give 1 to {LONGEST} printable characters.")
+        if (other := files.setdefault(file_name(name), name)) != name:
+            raise SpiError(f"selections: '{other}' and '{name}' would be written to the same files. Rename one.")
     plans = {name: [_step(entry, f"selections.{name}", steps) for entry in plan] for name, plan in _given(selections)}
     if empty := [name for name, plan in plans.items() if not plan]:
         raise SpiError(f"selections.{empty[0]} has no steps. Give some of {', '.join(steps)}; or null to leave it out.")

@@ -15,6 +15,9 @@ from spi_lightning.provenance import write_text
 
 # Settings that do not change a result but for rounding, or that say which part of it to make.
 HARMLESS = ("run", "workers", "folds_at_once", "device", "fold", "trainer.threads", "trainer.compile")
+# Settings of what follows the scores.
+DOWNSTREAM = ("callbacks", "steps", "selections", "moresh")
+LONGEST = 80  # characters of a value in a message
 # What every job writes of itself.
 RECORDS = {"config.yaml", "status.json", "provenance.json", "uncommitted.diff", "log.txt", "traceback.txt", "lock"}
 
@@ -47,10 +50,11 @@ def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = 
     changed = _differences(before, OmegaConf.to_container(OmegaConf.create(config_yaml)), free)
     if changed:
         more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise SpiError(
-            f"run: {folder} holds a job with other settings ({'; '.join(changed[:3])}{more}). Give another run=FOLDER, "
-            "or remove it."
+        downstream = all(line.startswith(DOWNSTREAM) for line in changed)
+        remedy = (
+            f"spi-select run={folder} makes other selections" if downstream else "Give another run=FOLDER, or remove it"
         )
+        raise SpiError(f"run: {folder} holds a job with other settings ({'; '.join(changed[:3])}{more}). {remedy}.")
     return state
 
 
@@ -82,4 +86,11 @@ def _differences(before: Any, now: Any, free: tuple[str, ...], key: str = "") ->
         names = [*before, *(name for name in now if name not in before)]
         inner = ((before.get(name), now.get(name), f"{key}.{name}" if key else str(name)) for name in names)
         return [line for old, new, name in inner for line in _differences(old, new, free, name)]
-    return [] if before == now else [f"{key} is {before} there and {now} here"]
+    if before == now or (before is None and key in DOWNSTREAM):  # versions before these had none of them
+        return []
+    return [f"{key} is {_short(before)} there and {_short(now)} here"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -48,7 +49,10 @@ def launch(
         rerun: what happens in a folder that has been used; by default it is refused, but for the same settings.
     """
     if any(argument in ("--help", "-h") for argument in sys.argv[1:]):
-        print(help_text(name, conf_folder(), sys.argv[1:]))
+        try:
+            print(help_text(name, conf_folder(), sys.argv[1:]), flush=True)
+        except BrokenPipeError:  # piped into head, say, which has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     import hydra
     from omegaconf import OmegaConf

@@ -52,6 +52,7 @@ class PredictConfig:
     callbacks: Callbacks = field(default_factory=dict)  # configs of earlier versions have none of these
     steps: Steps = field(default_factory=dict)
     selections: Selections = field(default_factory=dict)
+    moresh: str | None = None  # for selections=paper, which asks for it
 
     def __post_init__(self) -> None:
         require(self.batch is None or self.batch >= 1, "batch", self.batch, "1 or more patterns, or null")

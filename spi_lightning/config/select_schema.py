@@ -19,10 +19,19 @@ class SelectExport:
 
 
 @dataclass(frozen=True)
+class Where:
+    """Where the patterns are now; None: where they were."""
+
+    path: str | tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
 class SelectConfig:
     """Config of spi-select."""
 
     run: str | int
+    data: Where
+    ensemble: str | None
     device: str
     export: SelectExport
     callbacks: Callbacks

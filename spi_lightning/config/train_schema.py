@@ -66,6 +66,7 @@ class TrainConfig:
     callbacks: Callbacks = field(default_factory=dict)  # configs of earlier versions have none of these
     steps: Steps = field(default_factory=dict)
     selections: Selections = field(default_factory=dict)
+    moresh: str | None = None  # for selections=paper, which asks for it
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "0 (none besides the main process) or more")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -26,7 +25,6 @@ def class_page(
     coverage: torch.Tensor,
     measures: ClassMeasures,
     chosen: torch.Tensor,
-    names: Sequence[str] | None = None,
     logarithm: bool = False,
 ) -> Figure:
     """All class averages with what was measured of them, the best score first; the chosen ones are framed.
@@ -74,8 +72,7 @@ def class_page(
         axis.set_visible(False)
     for axis, label in zip(grid, order.tolist(), strict=False):
         _draw(axis, shown[label], seen[label])
-        name = str(label) if names is None else names[label]
-        _caption(axis, name, _numbers(measures, label), bool(marked[label]))
+        _caption(axis, str(label), _numbers(measures, label), bool(marked[label]))
     return figure
 
 

@@ -46,7 +46,7 @@ def contact_sheet(
         axis.axis("off")
     for axis, frame, title in zip(axes, frames, titles, strict=False):
         image = draw_pattern(axis, frame, mask, top)
-        axis.set_title(title, fontsize=7, pad=2)
+        axis.set_title(plain(title), fontsize=7, pad=2)
     if image is not None:
         bar = figure.colorbar(image, ax=list(axes), shrink=0.5, pad=0.01)
         photon_ticks(bar, top)
@@ -83,6 +83,11 @@ def mean_and_psd(
     right.set_xlabel("distance from the beam (px)" if q is None else "q (nm⁻¹)")
     right.grid(alpha=0.3, which="both")
     return figure
+
+
+def plain(text: str) -> str:
+    """Text as it is: matplotlib would read what stands between dollar signs as a formula."""
+    return text.replace("$", r"\$")
 
 
 def save(figure: Figure, path: Path, dpi: int = 130) -> None:

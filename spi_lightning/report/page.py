@@ -88,7 +88,7 @@ def _resource(name: str) -> str:
 
 def _tables(folder: Path) -> list[TableShown]:
     """Tables of the folder from their Markdown; no HTML, links or pictures are taken from it."""
-    reader = MarkdownIt("zero").enable(["heading", "table", "list", "emphasis", "backticks", "escape", "entity"])
+    reader = MarkdownIt("zero").enable(["heading", "table", "list", "escape"])
     places = {path.stem: path for path in sorted((folder / "tables").glob("*.md"))}
     names = [name for name in TABLES if name in places] + [name for name in places if name not in TABLES]
     found = []

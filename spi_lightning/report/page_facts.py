@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from spi_lightning.errors import SpiError
+from spi_lightning.selection.selection_file import read_findings
 
 # What a kind of run leaves, and no other does; a folder that was trained or predicted and selected in is the former.
 KINDS = (
@@ -118,7 +119,13 @@ def gather(folder: Path) -> Facts:
     if facts.kind == "Inspection":
         hidden = ("notes", "pictures")
         facts.found = {name: text for name, value in summary.items() if name not in hidden and (text := shown(value))}
-    facts.notes += [str(note) for note in known.get("notes") or []]
+    notes = known.get("notes")
+    facts.notes += map(str, notes) if isinstance(notes, list) else []
+    if (folder / "selection.h5").is_file():
+        try:
+            facts.notes += read_findings(folder / "selection.h5").notes
+        except SpiError as error:
+            facts.notes.append(str(error))
     facts.key = _scores(folder, facts) or [
         Figure(name[0].upper() + name[1:], shown(known[name])) for name in COUNTS[facts.kind] if name in known
     ]
@@ -128,7 +135,7 @@ def gather(folder: Path) -> Facts:
         for key in dotted.split("."):
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None and not isinstance(value, dict):
-            facts.settings[name] = value.rpartition(".")[2] if dotted.endswith("_target_") else shown(value)
+            facts.settings[name] = str(value).rpartition(".")[2] if dotted.endswith("_target_") else shown(value)
     facts.selections = _steps(folder, facts)
     facts.notes = list(dict.fromkeys(facts.notes))
     return facts

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spi_lightning.analysis import overlap
 from spi_lightning.report.curves import cycled
-from spi_lightning.report.figures import draw_pattern, photon_ticks
+from spi_lightning.report.figures import draw_pattern, photon_ticks, plain
 from spi_lightning.report.overlap import memberships
 from spi_lightning.report.selections import diameters
 
@@ -73,7 +73,7 @@ def example_figure(
         line[0].set_ylabel(f"called {name}", fontsize=9)
         for axis, index in zip(line, chosen, strict=False):
             image = draw_pattern(axis, frames[index], mask, top)
-            axis.set_title(titles[index], fontsize=7, pad=2)
+            axis.set_title(plain(titles[index]), fontsize=7, pad=2)
         if q_per_pixel is not None:
             _scale_bar(line[0], frames.shape[2], frames.shape[1], q_per_pixel)
     if image is not None:
@@ -121,7 +121,7 @@ def size_figure(findings: Findings, groups: Sequence[Sequence[str]] | None = Non
             finite = sizes[np.isfinite(sizes)]
             without, outside = len(sizes) - len(finite), int(((finite < edges[0]) | (finite > edges[-1])).sum())
             more = [f"{without} without a size"] * (without > 0) + [f"{outside} beyond the axis"] * (outside > 0)
-            label = f"{name}: {len(sizes)}" + (f" ({', '.join(more)})" if more else "")
+            label = f"{plain(name)}: {len(sizes)}" + (f" ({', '.join(more)})" if more else "")
             axis.hist(finite, edges.tolist(), histtype="stepfilled", facecolor=colour, alpha=0.1)
             axis.hist(finite, edges.tolist(), histtype="step", color=colour, linewidth=1.3, label=label)
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -143,7 +143,7 @@ def overlap_figure(findings: Findings) -> Figure:
         share = iou[row, column]
         text = f"{both[row, column]}\n" + ("–" if np.isnan(share) else f"{share:.0%}")
         axis.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if share > 0.55 else "black")
-    sizes = [f"{name} ({both[index, index]})" for index, name in enumerate(names)]
+    sizes = [f"{plain(name)} ({both[index, index]})" for index, name in enumerate(names)]
     axis.set_xticks(range(len(names)), labels=sizes, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
     axis.set_yticks(range(len(names)), labels=sizes, fontsize=8)
     axis.set_title("Patterns in both selections", fontsize=11)
@@ -171,7 +171,9 @@ def _draw_psd(axis: Axes, selection: Selection, q: np.ndarray | None, colour: st
     psd = np.asarray(selection.psd, dtype=np.float64)
     x = np.arange(len(psd)) if q is None else q
     contrast = np.nan if selection.contrast is None else float(selection.contrast.value[0])
-    label = f"{selection.name}: {len(selection.kept)}, γ " + ("not found" if np.isnan(contrast) else f"{contrast:.2f}")
+    label = f"{plain(selection.name)}: {len(selection.kept)}, γ " + (
+        "not found" if np.isnan(contrast) else f"{contrast:.2f}"
+    )
     axis.plot(x, np.where(psd > 0, psd, np.nan), color=colour, linewidth=1.4, label=label)
     if selection.contrast is None or np.isnan(contrast):
         return

@@ -211,7 +211,7 @@ def _agreement(
 
 
 def _notes(rows: list[SelectionRow]) -> list[str]:
-    notes = [f"{row.selection}: no contrast. {row.reason}" for row in rows if row.reason]
+    notes = [f"Selection {row.selection}: no contrast. {row.reason}" for row in rows if row.reason]
     notes.append(
         "γ is the mean of (Imax − Imin)/(Imax + Imin) over the first fringes of the selection's PSD; its interval is "
         "that of the bootstrap over the selection's patterns. Other γ: each minimum with the maximum on its other "

@@ -3,55 +3,50 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from spi_lightning.errors import SpiError
 from spi_lightning.patterns.export import export_cxi, export_dragonfly
 from spi_lightning.patterns.export_cxi import replaced_when_done
 from spi_lightning.patterns.frames import Frames
 from spi_lightning.provenance import provenance
+from spi_lightning.selection.names import file_name
 from spi_lightning.selection.results import Findings, Selection
 
 
-def file_name(name: str) -> str:
-    """A selection's name as part of a file's: ``singles + EM`` becomes ``singles_em``."""
-    return re.sub(r"[^a-z0-9.]+", "_", name.lower()).strip("_.") or "selection"
-
-
 def export_selections(folder: Path, findings: Findings, run: Frames, csv: bool, cxi: bool, emc: bool) -> list[Path]:
-    """Write every selection that is not empty.
+    """Write every selection, in place of what an earlier job has written.
 
     Args:
         folder: receives the files; it must exist.
         findings: with the selections.
         run: the patterns.
-        csv: ``NAME.csv``, the patterns of the selection with what is known of them; and ``NAME_dropped.csv``, those
+        csv: ``NAME.csv``, the patterns of the selection with what is known of them; and ``dropped/NAME.csv``, those
             that passed its first step but not all of them, each with the reason.
-        cxi: ``NAME.cxi``.
-        emc: ``NAME.emc`` and ``detector.h5``, for Dragonfly.
+        cxi: ``NAME.cxi``; none of an empty selection.
+        emc: ``NAME.emc`` and ``detector.h5``, for Dragonfly; likewise.
 
     Returns:
         The files.
 
     Raises:
-        SpiError: two selections have names that differ by signs alone; or a file cannot be written.
+        SpiError: a file cannot be written.
     """
-    names = {name: file_name(name) for name in findings.selections}
-    for name, own in names.items():
-        if twin := [other for other in names if other != name and names[other] == own]:
-            raise SpiError(f"selections: '{name}' and '{twin[0]}' would both be written to {own}.*. Rename one.")
+    for pattern in ("*.csv", "dropped/*.csv", "*.cxi", "*.emc", "detector.h5"):
+        for old in folder.glob(pattern):
+            old.unlink()
     files: list[Path] = []
     command = " ".join(provenance()["command"])
     for name, selection in findings.selections.items():
-        path = folder / names[name]
+        path = folder / file_name(name)
         if csv:
-            _write_csv(table := path.with_name(f"{path.name}.csv"), _kept(findings, selection))
-            _write_csv(dropped := path.with_name(f"{path.name}_dropped.csv"), _dropped(findings, selection))
-            files += [table, dropped]
+            dropped = folder / "dropped"
+            dropped.mkdir(exist_ok=True)
+            files += [path.with_name(f"{path.name}.csv"), dropped / f"{path.name}.csv"]
+            _write_csv(files[-2], _kept(findings, selection))
+            _write_csv(files[-1], _dropped(findings, selection))
         if cxi and len(selection.kept):
             files.append(path.with_name(f"{path.name}.cxi"))
             export_cxi(run, selection.kept, files[-1], program="spi-select", command=command)

@@ -80,6 +80,8 @@ def select_all(plans: Mapping[str, Plan], context: Context) -> None:
         except SpiError as error:
             findings.notes.append(f"Selection '{name}' is left out: {error}")
             continue
-        if not len(made.kept):
-            last = next(step for step in made.steps if step.after == 0)
-            findings.notes.append(f"Selection '{name}' is empty: none of {last.before} patterns has {last.what}.")
+        if made.steps and not len(made.kept):
+            last = made.steps[-1]
+            findings.notes.append(
+                f"Selection '{name}' is empty: step {last.name} ({last.what}) dropped all {last.before} patterns."
+            )

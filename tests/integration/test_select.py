@@ -180,7 +180,7 @@ def test_what_cannot_be_done_is_told_in_a_sentence(here: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     text = " ".join(done.stdout.split())
     assert "Traceback" not in done.stdout + done.stderr
-    assert "Selection 'nothing' is empty: none of 120 patterns has score at least 1." in text
+    assert "Selection 'nothing' is empty: step threshold (score at least 1) dropped all 120 patterns." in text
     assert "Selection 'no such class' is left out: step em: there is no class 99: they go from 0 to 2." in text
     assert "Selection 'no such file' is left out: step listed: nowhere.txt does not exist" in text
     assert "Selection 'one' is left out: step em: 1 of 1 patterns have photons in the range of EM; it needs 2" in text

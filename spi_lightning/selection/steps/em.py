@@ -42,6 +42,9 @@ class EM:
             "in an EM class that is not one of single hits": ~chosen,
             f"fewer than {self.agreement:.0%} of the EM starts agree on its class": found.agreement < self.agreement,
         }
-        numbers = ", ".join(map(str, np.flatnonzero(found.chosen).tolist())) or "none"
-        verdict = dropped_where(conditions, f"EM classes {numbers} of {len(found.chosen)}")
+        numbers = ", ".join(map(str, np.flatnonzero(found.chosen).tolist()))
+        what = f"EM classes {numbers} of {len(found.chosen)}"
+        if not found.chosen.any():
+            what = f"none of {len(found.chosen)} EM classes is taken for single hits"
+        verdict = dropped_where(conditions, what)
         return Verdict(verdict.reason, verdict.reasons, verdict.what, place)

@@ -42,6 +42,7 @@ def test_steps_have_the_common_values_or_their_own() -> None:
 @pytest.mark.parametrize(
     ("selections", "said"),
     [
+        ({"a + b": ("size",), "A b": ("size",)}, "'a \\+ b' and 'A b' would be written to the same files"),
         ({"a": ("sise",)}, r"selections\.a: there is no step 'sise'. Did you mean 'size'"),
         ({"a": ()}, r"selections\.a has no steps"),
         ({"a": (3,)}, r"selections\.a: found 3; a step is given by its name"),
@@ -118,6 +119,8 @@ def test_the_papers_selections_ask_for_the_other_run(run: Path) -> None:
         ("callbacks.psd.fringes.pairing=both", "pairing"),
         ("steps.size.smallest=null steps.size.largest=null", "both null"),
         ("device=3", "device"),
+        ("callbacks.overlap.joint=[[a,b]]", "three or more"),
+        ("callbacks.em.q_range=[0.5,0.1]", "q_range.*from a lower to a higher"),
         ("run=nowhere", r"no scores\.h5"),
     ],
 )

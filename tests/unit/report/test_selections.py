@@ -106,7 +106,7 @@ def test_table_4_is_written_with_steps_and_reasons(tmp_path: Path, capsys: pytes
     text = (tmp_path / "selections.md").read_text(encoding="utf-8")
     assert "| singles | 40 → 14 | 14 | 0.610 | 0.510–0.710 | 0.410 | 60.0 | 0.429 | 1.000 | 1257 | 0.63 |" in text
     assert "| labelled | 40 → 10 | 10 | not found |  |  | 54.5 |" in text
-    assert f"labelled: no contrast. {NO_FRINGES}" in text
+    assert f"Selection labelled: no contrast. {NO_FRINGES}" in text
     assert "Beside singles: MaxF1, singles + size: MaxF1 + size, labelled: D_M." in text
     assert "truth |" not in text  # nothing is known of it
     steps = read(tmp_path / "selection_steps.csv")

@@ -7,14 +7,14 @@ import h5py
 import numpy as np
 import pytest
 
-from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns import open_run
 from spi_lightning.patterns.export_cxi import write_cxi
 from spi_lightning.patterns.prepare import prepare
 from spi_lightning.patterns.prepared import PreparedRun
 from spi_lightning.patterns.settings import PrepareSettings
-from spi_lightning.selection.export import export_selections, file_name
+from spi_lightning.selection.export import export_selections
+from spi_lightning.selection.names import file_name
 from spi_lightning.selection.select import select_all
 from spi_lightning.selection.steps.em import EM
 from spi_lightning.selection.steps.threshold import Threshold
@@ -56,8 +56,8 @@ def test_every_selection_is_written_in_every_form(tmp_path: Path, run: PreparedR
 
     assert sorted(path.name for path in files) == sorted(
         [
-            *("singles.csv", "singles_dropped.csv", "singles.cxi", "singles.emc", "none.csv", "none_dropped.csv"),
-            *("singles_em.csv", "singles_em_dropped.csv", "singles_em.cxi", "singles_em.emc"),
+            *("singles.csv", "singles.csv", "singles.cxi", "singles.emc", "none.csv", "none.csv"),
+            *("singles_em.csv", "singles_em.csv", "singles_em.cxi", "singles_em.emc"),
         ]
     )
     table = rows(tmp_path / "out/singles_em.csv")
@@ -68,13 +68,13 @@ def test_every_selection_is_written_in_every_form(tmp_path: Path, run: PreparedR
         ]
     ]
     assert [row["diameter_nm"] for row in rows(tmp_path / "out/singles.csv")] == ["60", "84", "90", ""]
-    dropped = rows(tmp_path / "out/singles_em_dropped.csv")
+    dropped = rows(tmp_path / "out/dropped/singles_em.csv")
     assert [(row["id"], row["reason"]) for row in dropped] == [
         ("run1:1", "in an EM class that is not one of single hits"),
         ("run1:2", "in an EM class that is not one of single hits"),
         ("run1:3", "no photons in the range of EM"),
     ]
-    assert rows(tmp_path / "out/singles_dropped.csv") == []
+    assert rows(tmp_path / "out/dropped/singles.csv") == []
     with h5py.File(tmp_path / "out/singles.cxi") as file:
         assert file["entry_1/image_1/ids"].asstr()[()].tolist() == [f"run1:{place}" for place in range(4)]
         assert np.array_equal(file["entry_1/image_1/data"], run.read(range(4)))
@@ -82,15 +82,17 @@ def test_every_selection_is_written_in_every_form(tmp_path: Path, run: PreparedR
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("singles + EM", "singles_em"), ("D_M", "d_m"), ("../../etc", "etc"), ("größe", "gr_e"), ("!", "selection")],
+    [("singles + EM", "singles_em"), ("D_M", "d_m"), ("../../etc", "etc"), ("größe", "größe"), ("!", "selection")],
 )
 def test_a_name_becomes_a_plain_file(name: str, file: str) -> None:
     assert file_name(name) == file
 
 
-def test_selections_that_would_share_a_file_are_refused(tmp_path: Path, run: PreparedRun) -> None:
-    known = findings()
-    select_all({name: [("threshold", Threshold())] for name in ("a + b", "A b")}, context(known))
-    with pytest.raises(SpiError, match="both be written to a_b"):
-        export_selections(tmp_path, known, run, csv=True, cxi=False, emc=False)
-    assert not (tmp_path / "a_b.csv").exists()
+def test_what_an_earlier_job_has_written_is_replaced(tmp_path: Path, run: PreparedRun) -> None:
+    (tmp_path / "out").mkdir()
+    for cut in (0.5, 0.95):
+        known = findings()
+        select_all({f"above {cut}": [("threshold", Threshold("fixed", cut))]}, context(known))
+        export_selections(tmp_path / "out", known, run, csv=True, cxi=True, emc=False)
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert names == {"above_0.95.csv", "dropped/above_0.95.csv"}

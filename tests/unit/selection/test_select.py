@@ -69,4 +69,4 @@ def test_one_selection_that_cannot_be_made_leaves_the_others() -> None:
     assert list(known.selections) == ["empty", "singles"]
     assert len(known.selections["singles"].kept) == 4
     assert "'without sizes' is left out: step size: sizes are not known" in known.notes[0]
-    assert "'empty' is empty: none of 8 patterns has photons at least 1e+09" in known.notes[1]
+    assert "'empty' is empty: step photons (photons at least 1e+09) dropped all 8 patterns" in known.notes[1]
