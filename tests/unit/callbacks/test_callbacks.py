@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from spi_lightning.analysis.class_choice import ChoiceSettings
-from spi_lightning.analysis.contrast import FringeSettings
+from spi_lightning.analysis.contrast import FringeSettings, expected_spacing, fringe_contrast
 from spi_lightning.analysis.em_settings import EMSettings
 from spi_lightning.analysis.psd import angular_mean, radial_bins
 from spi_lightning.analysis.size import SizeSettings, form_factor
@@ -24,12 +24,14 @@ from spi_lightning.callbacks.overlap import Overlap
 from spi_lightning.callbacks.psd import PowerSpectralDensity
 from spi_lightning.callbacks.size import ParticleSize
 from spi_lightning.callbacks.stage import Stage, run_stage
+from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns import open_run
 from spi_lightning.patterns.export_cxi import write_cxi
 from spi_lightning.patterns.prepare import prepare
 from spi_lightning.patterns.prepared import PreparedRun
 from spi_lightning.patterns.settings import PrepareSettings
+from spi_lightning.progress import Standing, progress_told_to
 from spi_lightning.reciprocal import q_magnitude
 from spi_lightning.selection.results import Findings
 from spi_lightning.selection.step import Context, Step
@@ -73,7 +75,7 @@ def stage_of(run: PreparedRun, **plans: Any) -> Stage:
 def all_callbacks() -> list[pl.Callback]:
     em = EMSettings(classes=2, rotations=8, starts=2, iterations=8)
     return [
-        PowerSpectralDensity(FringeSettings(), resamples=40, seed=0),
+        PowerSpectralDensity(FringeSettings(pairs=2), resamples=40, seed=0),
         ParticleSize(SizeSettings(20.0, 140.0), (55.0, 84.0)),
         ExpectationMaximisation(em, ChoiceSettings(), (0.12, 0.3)),
         Overlap((("singles", "singles + size", "nobody"),)),
@@ -104,11 +106,71 @@ def test_spheres_are_measured_and_selected(run: PreparedRun, tmp_path: Path) -> 
     # A sphere has more contrast than spheres and one of quite another size.
     assert singles.contrast is not None
     assert not float(singles.contrast.value[0]) > float(sized.contrast.value[0])
+    settings = FringeSettings(pairs=2), FringeSettings(pairs=2, pairing="previous")
+    spacing = expected_spacing(float(np.median(DIAMETERS[:12])), torch.from_numpy(found.q))
+    both = [fringe_contrast(torch.from_numpy(sized.psd)[None], each, spacing) for each in settings]
+    assert float(sized.contrast.value[0]) == pytest.approx(float(both[0].value[0]), abs=0.01)
+    assert sized.other_pairing == pytest.approx(float(both[1].value[0]), abs=0.01)
+    assert sized.other_pairing != pytest.approx(float(sized.contrast.value[0]), abs=0.01)
     assert classified.classes == 0
     assert found.classes[0].members.tolist() == sized.kept.tolist()
     assert any("there is no selection 'nobody'" in note for note in found.notes)
     names = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert names == {"psd", "sizes", "overlap", "examples", "classes_singles_size_em"}
+
+
+def test_the_range_of_em_is_that_of_the_config(run: PreparedRun) -> None:
+    q = q_magnitude(GEOMETRY.on_detector(SHAPE)).flatten()
+    for low, high in ((0.12, 0.3), (None, 0.2), (0.3, None)):
+        em = ExpectationMaximisation(EMSettings(), ChoiceSettings(), (low, high))
+        stage = stage_of(run)
+        seen = q[em._pixels(stage).index]
+        assert float(seen.min()) == pytest.approx(max(low or 0, float(q[run.mask.ravel()].min())), abs=0.005)
+        assert float(seen.max()) == pytest.approx(min(high or 9, float(q.max())), abs=0.005)
+    for wrong in ((0.3, 0.2), (-1.0, None)):
+        with pytest.raises(SpiError, match="q_range"):
+            ExpectationMaximisation(EMSettings(), ChoiceSettings(), wrong)
+    with pytest.raises(SpiError, match=r"no good pixel has q from 5 to inf nm⁻¹.*go from 0\.1"):
+        ExpectationMaximisation(EMSettings(), ChoiceSettings(), (5.0, None))._pixels(stage_of(run))
+
+
+def test_angles_are_degrees_and_unseen_pixels_nan(tmp_path: Path) -> None:
+    """Streaks at known angles, in one class."""
+    angles = np.array([0, 20, 40, 60, 80, 100, 120, 140, 160])
+    rows, columns = np.indices((64, 64)) - 31.5
+    counts = []
+    for angle in np.deg2rad(angles):
+        across = columns * np.sin(angle) - rows * np.cos(angle)
+        counts.append(np.round(200 * np.exp(-((across / 6) ** 2))))
+    path = tmp_path / "streaks.cxi"
+    geometry = Geometry(photon_energy=1700.0, distance=0.13, pixel_size=150e-6, centre=(31.5, 31.5))
+    write_cxi(path, [np.array(counts, np.uint16)], 9, shape=(64, 64), dtype=np.uint16, geometry=geometry)
+    run = prepare(open_run(path), PrepareSettings(), Geometry())
+    em = EMSettings(classes=1, rotations=18, starts=1, iterations=40, tolerance=0.0)
+    stage = stage_of(run, all=[("em", EM())])
+    run_stage(stage, [ExpectationMaximisation(em, ChoiceSettings(), (0.05, 0.25))], tmp_path, "cpu")
+    found = stage.findings.classes[0]
+    turned = (found.angles - np.array([[1], [-1]]) * angles) % 180  # the sense is a convention
+    assert min(min(np.ptp(each), np.ptp((each + 90) % 180)) for each in turned) <= 10  # one step
+    assert np.isnan(found.images[0, 0, 0])
+    middle = found.images.shape[1] // 2
+    assert np.isnan(found.images[0, middle, middle])  # below the range of q
+    assert np.isfinite(found.images).any()
+
+
+def test_bars_stand_one_after_the_other(run: PreparedRun, tmp_path: Path) -> None:
+    told: list[Standing] = []
+    with progress_told_to(told.append):
+        run_stage(stage_of(run), all_callbacks(), tmp_path, "cpu")
+    order = [standing.description for standing in told]
+    assert list(dict.fromkeys(order)) == ["Looking at patterns", "Fitting sizes", "EM"]
+    assert order == sorted(order, key=["Looking at patterns", "Fitting sizes", "EM"].index)
+
+
+def test_names_are_text_and_no_formulas(run: PreparedRun, tmp_path: Path) -> None:
+    stage = stage_of(run, **{r"a $\frac$ b": PLANS["singles + size + EM"], "$": PLANS["singles"]})
+    run_stage(stage, all_callbacks(), tmp_path, "cpu")
+    assert (tmp_path / "figures/overlap.png").exists()
 
 
 def test_one_em_serves_all_selections_that_bring_it_the_same_patterns(run: PreparedRun, tmp_path: Path) -> None:
