@@ -52,7 +52,7 @@ class ChoiceSettings:
     misfit: float = 0.2
     symmetry: float = 0.1
     spread: float = 0.35
-    cut: float = 0.75
+    cut: float = 0.9
     pairs: int = 1
 
     def __post_init__(self) -> None:

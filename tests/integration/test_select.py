@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from spi_lightning.inference.scores import Origin, read_scores, score_file
 from spi_lightning.patterns import open_run
@@ -120,13 +121,53 @@ def test_selections_of_ones_own_in_any_order_are_exported(here: Path) -> None:
     assert "late" in (here / "predicted/report.html").read_text()
 
 
-def test_it_is_repeatable_and_gives_the_same(here: Path) -> None:
+def test_it_is_repeatable_and_what_was_made_before_is_replaced(here: Path) -> None:
+    own = (
+        "selections=none",
+        "+selections={singles_x: [threshold, photons], $: [labelled], *b*: [{listed: {path: no}}]}",
+    )
+    settings = (EM, "callbacks.psd.resamples=20")
     texts = []
-    for _ in range(2):
-        done = command("spi-select", "run=trained", EM, "callbacks.psd.resamples=20", cwd=here)
+    for selections in ((), own, ()):
+        done = command("spi-select", "run=trained", *settings, *selections, cwd=here)
         assert done.returncode == 0, done.stdout + done.stderr
         texts.append((here / "trained/tables/selections.csv").read_text())
-    assert texts[0] == texts[1]
+        assert not (here / "trained/selection.new").exists()
+        if selections:
+            page = (here / "trained/report.html").read_text()
+            assert "singles + EM" not in page
+            assert "Selection &#39;*b*&#39; is left out" in page
+            exported = {path.name for path in (here / "trained/selection").glob("*.csv")}
+            assert exported == {"singles_x.csv", "selection.csv"}
+            assert not list((here / "trained/figures").glob("classes_*"))
+    assert texts[0] == texts[2] != texts[1]
+
+
+def test_what_was_moved_can_be_named(here: Path) -> None:
+    (here / "trained/ensemble").rename(here / "moved")
+    (here / "simulated/patterns.cxi").rename(here / "patterns.cxi")
+    plain = ("spi-select", "run=predicted", "callbacks=none")
+    assert "moved" not in command(*plain, cwd=here).stderr
+    done = command(*plain, "ensemble=moved", "data.path=patterns.cxi", cwd=here)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_evaluation_of_an_earlier_version_leaves_selections_alone(here: Path) -> None:
+    config = here / "trained/config.yaml"
+    values = yaml.safe_load(config.read_text())
+    config.write_text(
+        yaml.safe_dump({k: v for k, v in values.items() if k not in ("callbacks", "steps", "selections")})
+    )
+    before = (here / "trained/selection.h5").read_bytes()
+    done = command("spi-evaluate", "run=trained", cwd=here)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (here / "trained/selection.h5").read_bytes() == before
+    same = command(
+        "spi-train", "experiment=tiny", "data.path=simulated/patterns.cxi", "trainer.threads=1", "run=trained",
+        "trainer.tensorboard=true", "truth.dataset=entry_1/image_1/truth/single", "paper=MaxF1", cwd=here,
+    )  # fmt: skip
+    assert "is complete: nothing is left to do" in same.stdout, same.stderr
 
 
 def test_what_is_switched_off_is_told_and_the_rest_is_made(here: Path) -> None:
