@@ -77,7 +77,7 @@ def all_callbacks() -> list[pl.Callback]:
     return [
         PowerSpectralDensity(FringeSettings(pairs=2), resamples=40, seed=0),
         ParticleSize(SizeSettings(20.0, 140.0), (55.0, 84.0)),
-        ExpectationMaximisation(em, ChoiceSettings(), (0.12, 0.3)),
+        ExpectationMaximisation(em, ChoiceSettings(cut=0.5), (0.12, 0.3)),
         Overlap((("singles", "singles + size", "nobody"),)),
         Examples(each=3, seed=0),
     ]
