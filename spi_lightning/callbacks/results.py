@@ -33,3 +33,4 @@ def put_scalars(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
     finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
     for logger in trainer.loggers:
         logger.log_metrics(finite)
+        logger.save()  # some keep them until the end of a training, which there is none of here

@@ -288,3 +288,33 @@ def test_settings_of_no_sense_are_refused(wrong: dict[str, object]) -> None:
 def test_a_spacing_of_no_sense_is_refused() -> None:
     with pytest.raises(SpiError, match="spacing"):
         one(sphere_psd(70.0), spacing=0.0)
+
+
+def test_a_first_fringe_behind_the_beamstop_is_told_unless_asked_otherwise() -> None:
+    psd, spacing = sphere_psd(84.0).clone(), expected_spacing(84.0, Q)
+    whole = one(psd, spacing=spacing)
+    psd[:26] = math.nan  # its first minimum is at ring 21.5
+    hidden = one(psd, spacing=spacing)
+    later = one(psd, FringeSettings(from_beam=False), spacing)
+
+    assert math.isnan(hidden.value)
+    assert "The first one is hidden" in hidden.reasons[0]
+    assert later.minima[0, 0] == whole.minima[0, 1]
+    assert 0 < float(later.value) < float(whole.value)
+
+
+@pytest.mark.parametrize("diameter", EXTREMA)
+def test_binning_changes_the_contrast_little(diameter: float) -> None:
+    """Fringes of half as many rings are smoothed half as much."""
+    rows, columns = torch.arange(96).double(), torch.arange(48).double()
+    centre = (-0.5, 47.5)  # a binned pixel is two wide, and so is the distance from the beam to the first one's middle
+    radius = 2 * torch.hypot(rows[:, None] - centre[1], columns - centre[0])
+    bins = radial_bins((96, 48), centre)
+    image = form_factor(radius * Q_PER_PIXEL * diameter / 2) + BACKGROUND
+    binned = angular_mean(image, bins, bins >= 3)
+    spacing = expected_spacing(diameter, Q)
+
+    fine, coarse = one(sphere_psd(diameter), spacing=spacing), one(binned, spacing=spacing / 2)
+    assert float(coarse.value) == pytest.approx(float(fine.value), abs=0.1)
+    rigid = fringe_contrast(binned[None], FringeSettings(smoothing=2.0), spacing / 2)  # as wide as without binning
+    assert float(rigid.value) < float(coarse.value)

@@ -10,6 +10,7 @@ import pytest
 from spi_lightning.config.earlier import claim, earlier_state
 from spi_lightning.config.scope import job_scope, sole_job
 from spi_lightning.errors import SpiError
+from spi_lightning.provenance import write_json
 
 
 def test_a_job_leaves_config_provenance_and_status(tmp_path: Path) -> None:
@@ -74,6 +75,20 @@ def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:
         earlier_state(tmp_path, "a: {b: 2, c: [2, 3]}\nworkers: 1\nrun: x\n", may_change=("a.b",))
     with pytest.raises(SpiError, match="the order of a has changed"):
         earlier_state(tmp_path, "a: {c: [2, 3], b: 1}\nworkers: 1\nrun: x\n")
+
+
+def test_what_follows_the_scores_is_new_in_a_config_or_asks_for_spi_select(tmp_path: Path) -> None:
+    """A run of a version before selections is still the same run."""
+    (tmp_path / "config.yaml").write_text("a: 1\n")
+    write_json(tmp_path / "status.json", {"state": "complete"})
+    later = "a: 1\ncallbacks: {em: {classes: 3}}\nsteps: {}\nselections: {x: [y]}\nmoresh: null\n"
+    assert earlier_state(tmp_path, later) == "complete"
+    (tmp_path / "config.yaml").write_text(later)
+    with pytest.raises(SpiError, match=f"spi-select run={tmp_path} makes other selections"):
+        earlier_state(tmp_path, later.replace("[y]", "[z]"))
+    with pytest.raises(SpiError, match=r"Give another run=FOLDER.*") as refused:
+        earlier_state(tmp_path, f"a: {'long ' * 99}\n" + later[5:])
+    assert len(str(refused.value)) < 400
 
 
 def test_an_interrupted_job_may_go_on_with_what_matters_only_later(tmp_path: Path) -> None:
