@@ -20,7 +20,7 @@ from spi_lightning.analysis.size import SizeSettings
 from spi_lightning.callbacks.psd import PowerSpectralDensity
 from spi_lightning.callbacks.results import put_figure, put_scalars
 from spi_lightning.callbacks.size import ParticleSize
-from spi_lightning.callbacks.stage import Stage, stage_of
+from spi_lightning.callbacks.stage import Stage, beside, stage_of
 from spi_lightning.errors import SpiError, require
 from spi_lightning.progress import progress
 from spi_lightning.report.classes import class_page
@@ -134,9 +134,8 @@ class ExpectationMaximisation(pl.Callback):
 
     def _measured(self, stage: Stage, found: Classification, counts: torch.Tensor, pixels: EMPixels) -> ClassMeasures:
         """Judge classes as the callbacks beside this one judge selections."""
-        beside = stage.trainer.callbacks  # type: ignore[attr-defined]
-        fringes = next((other.fringes for other in beside if isinstance(other, PowerSpectralDensity)), FringeSettings())
-        size = next((other.fit for other in beside if isinstance(other, ParticleSize)), SIZES)
+        psd, sizes = beside(stage.trainer, PowerSpectralDensity), beside(stage.trainer, ParticleSize)
+        fringes, size = psd.fringes if psd else FringeSettings(), sizes.fit if sizes else SIZES
         q_per_pixel = stage.run.geometry.on_detector(stage.run.shape).q_per_pixel
         return measure_classes(found, counts, pixels, q_per_pixel, self.em, self.choice, fringes, size)
 

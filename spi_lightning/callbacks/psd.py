@@ -15,7 +15,7 @@ from spi_lightning.analysis.psd import angular_mean
 from spi_lightning.analysis.size import FACTORS
 from spi_lightning.callbacks.results import put_figure, put_scalars
 from spi_lightning.callbacks.size import ParticleSize
-from spi_lightning.callbacks.stage import PatternBatch, stage_of
+from spi_lightning.callbacks.stage import PatternBatch, beside, stage_of
 from spi_lightning.errors import require
 from spi_lightning.report.selection_figures import psd_figure
 from spi_lightning.selection.results import Findings, Selection
@@ -58,8 +58,8 @@ class PowerSpectralDensity(pl.Callback):
         findings = stage_of(pl_module).findings
         if findings.psd is None:
             return
-        shapes = [other.fit.shape for other in trainer.callbacks if isinstance(other, ParticleSize)]  # type: ignore[attr-defined]
-        factor = FACTORS[shapes[0]] if shapes else 1.0
+        sizes = beside(trainer, ParticleSize)
+        factor = FACTORS[sizes.fit.shape] if sizes else 1.0
         for name, selection in findings.selections.items():
             findings.selections[name] = judged = self._judged(findings, selection, factor)
             if judged.contrast is not None and judged.contrast.reasons[0]:

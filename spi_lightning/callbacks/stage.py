@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -24,6 +24,7 @@ from spi_lightning.training.flags import flags_restored
 from spi_lightning.training.quiet import lightning_quiet
 
 BATCH = 256  # patterns
+C = TypeVar("C", bound=pl.Callback)
 
 
 class PatternBatch(NamedTuple):
@@ -81,7 +82,8 @@ class Stage(pl.LightningModule):
 
     def predict_step(self, batch: PatternBatch, batch_idx: int) -> None:
         """Count the photons of a batch."""
-        photons = batch.counts.to(torch.float32).sum((-2, -1), dtype=torch.float64)
+        # Exact: a row holds fewer than 2²⁴ photons. A sum in float64 from the start takes twenty times as long.
+        photons = batch.counts.to(torch.float32).sum(-1).to(torch.float64).sum(-1)
         self.findings.photons[batch.rows.cpu().numpy()] = photons.cpu().numpy()
         self._advance(len(batch.rows))
         if batch_idx + 1 == self.trainer.num_predict_batches[0]:
@@ -97,6 +99,11 @@ def stage_of(module: pl.LightningModule) -> Stage:
     if not isinstance(module, Stage):
         raise TypeError(f"This callback works on a Stage, not on a {type(module).__name__}.")
     return module
+
+
+def beside(trainer: pl.Trainer, kind: type[C]) -> C | None:
+    """The callback of a kind that runs beside another one; None where it is switched off."""
+    return next((each for each in trainer.callbacks if isinstance(each, kind)), None)  # type: ignore[attr-defined]
 
 
 class _Blocks(Dataset[PatternBatch]):

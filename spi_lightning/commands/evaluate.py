@@ -101,7 +101,8 @@ def evaluate_run(
     draw_training(figures, {f"fold {k}": folder / "folds" / str(k) / "history.csv" for k in range(len(folds))})
     if config.callbacks or config.selections:  # an earlier version's config has none, and spi-select makes some
         loggers = [TensorBoardLogger(folder, "tensorboard", version="ensemble")] if config.trainer.tensorboard else []
-        facts |= analyse(folder, scored_training(folder, config, run, splits), config, config.device, loggers)
+        everything = scored_training(folder, config, run, splits, truth)
+        facts |= analyse(folder, everything, config, config.device, loggers)
     job.record({"threshold": threshold, **facts})
     write_page(folder)
     for name in ("tables", "figures", "report.html", "scores.h5", "selection.h5", "ensemble"):

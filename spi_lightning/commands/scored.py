@@ -58,7 +58,8 @@ def scored_run(folder: Path, data: str | tuple[str, ...] | None = None, ensemble
     if (folder / "splits.json").is_file():
         config = read_train_config(folder)
         run = open_patterns(_elsewhere(config, data))
-        return scored_training(folder, config, run, read_splits(folder / "splits.json", run))
+        splits = read_splits(folder / "splits.json", run)
+        return scored_training(folder, config, run, splits, read_truth(run, config.truth))
     predicted = _elsewhere(read_config(PredictConfig, folder, "a prediction"), data)
     return _predicted(folder, predicted, ensemble or predicted.ensemble)
 
@@ -91,8 +92,17 @@ def scores_elsewhere(run: PreparedRun, name: str) -> tuple[np.ndarray, float | N
     return _in_place(run, other, path), other.origin.threshold
 
 
-def scored_training(folder: Path, config: TrainConfig, run: PreparedRun, splits: Splits) -> Scored:
-    """What a training has left in its folder; the arguments are its config, its patterns and their division.
+def scored_training(
+    folder: Path, config: TrainConfig, run: PreparedRun, splits: Splits, truth: np.ndarray | None
+) -> Scored:
+    """What a training has left in its folder.
+
+    Args:
+        folder: of the training.
+        config: with which it was trained.
+        run: the labelled patterns.
+        splits: their division.
+        truth: int8 ``(n,)``, labels to judge by besides; None where there are none.
 
     Raises:
         SpiError: as :func:`scored_run`.
@@ -108,7 +118,6 @@ def scored_training(folder: Path, config: TrainConfig, run: PreparedRun, splits:
     if not len(splits.test):  # then the networks' scores of what they had not seen are all there is
         scores[trained_on] = unseen
     findings = Findings(run.ids, splits.labels, scores, test.origin.threshold)
-    truth = read_truth(run, config.truth)
     return Scored(run, findings, (unseen, splits.labels[trained_on]), truth, test.origin.source, config.paper)
 
 
