@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from omegaconf import OmegaConf
@@ -18,7 +18,7 @@ from benchmarks.record import Row, interleaved, main, rate_row
 from benchmarks.remote import Remote
 from spi_lightning.augmentation.batched import BatchedPipeline
 from spi_lightning.augmentation.pipeline import Pipeline
-from spi_lightning.augmentation.settings import Transforms
+from spi_lightning.augmentation.settings import Transform, Transforms
 from spi_lightning.augmentation.with_batchgenerators import BatchgeneratorsPipeline
 from spi_lightning.config.check import checked
 from spi_lightning.config.launch import conf_folder
@@ -87,10 +87,10 @@ def configured() -> Transforms:
 def all_on(transforms: Transforms) -> Transforms:
     """The same, each transform applied to every pattern."""
     always = {}
-    for field in fields(Transforms):
-        one = getattr(transforms, field.name)
+    for name in get_args(Transform):
+        one = getattr(transforms, name)
         chances = [part.name for part in fields(one) if part.name.endswith("probability")]
-        always[field.name] = replace(one, **dict.fromkeys(chances, 1.0))
+        always[name] = replace(one, **dict.fromkeys(chances, 1.0))
     return Transforms(**always)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from spi_lightning.errors import require
 
 Range = tuple[float, float]
 Axis = Literal["rows", "columns"]
+Transform = Literal["rotation", "scaling", "elastic", "gamma", "noise", "blur", "mirroring", "shift", "cutout"]
 
 
 def _check_probability(name: str, value: float) -> None:
@@ -208,6 +209,9 @@ class Transforms:
 
     The paper gives the order only; the numbers are those of pipelines that one of its authors published at the time.
     A probability of 0 switches a transform off.
+
+    Attributes:
+        leave_out: name of a transform that is switched off whatever its probability, or "all".
     """
 
     rotation: Rotation = Rotation()
@@ -219,3 +223,10 @@ class Transforms:
     mirroring: Mirroring = Mirroring()
     shift: Shift = Shift()
     cutout: Cutout = Cutout()
+    leave_out: Transform | Literal["all"] | None = None
+
+    def __post_init__(self) -> None:
+        for name in get_args(Transform):
+            if self.leave_out in (name, "all"):
+                off = {"probability": 0.0} | ({"inverted_probability": 0.0} if name == "gamma" else {})
+                object.__setattr__(self, name, replace(getattr(self, name), **off))  # as frozen dataclasses are made

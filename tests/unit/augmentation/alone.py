@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
-from spi_lightning.augmentation.settings import Transforms
+from spi_lightning.augmentation.settings import Transform, Transforms
 
-NAMES = tuple(field.name for field in dataclasses.fields(Transforms))
+NAMES = get_args(Transform)
 
 
 def only(**chosen: dict[str, Any]) -> Transforms:

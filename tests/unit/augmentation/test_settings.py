@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from spi_lightning.augmentation.batched import BatchedPipeline
@@ -64,6 +65,21 @@ def test_a_wrong_setting_is_named(block: str, change: dict[str, Any], words: lis
     with pytest.raises(SpiError) as error:
         checked(Transforms, {block: change}, "augmentation.transforms")
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_transform_that_is_left_out_never_happens_and_the_others_stay(name: str) -> None:
+    left, whole = Transforms(leave_out=name), Transforms()
+    assert getattr(left, name).probability == 0
+    assert left.gamma.inverted_probability == (0 if name == "gamma" else whole.gamma.inverted_probability)
+    assert all(getattr(left, other) == getattr(whole, other) for other in NAMES if other != name)
+
+
+def test_all_transforms_can_be_left_out() -> None:
+    patterns = torch.rand(8, 1, 12, 10)
+    mask = torch.ones(12, 10, dtype=torch.bool)
+    pipeline = BatchedPipeline(Transforms(leave_out="all"))
+    torch.testing.assert_close(pipeline(patterns, mask, 0.0, 1), patterns)
 
 
 @pytest.mark.parametrize("order", [-1, 6])
