@@ -14,6 +14,10 @@ class SpiError(Exception):
     """
 
 
+class Pruned(SpiError):
+    """A trial of a search that is given up, since others are better."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the valid name nearest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)

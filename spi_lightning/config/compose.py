@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from spi_lightning.config.check import checked, fields_at
 from spi_lightning.errors import SpiError, nearest
@@ -38,10 +39,25 @@ def check_command_line(name: str, conf: Path, schema: type[Any]) -> None:
     if folder and not Path(folder).is_dir():
         raise SpiError(f"--config-dir {folder}: there is no such folder.")
     search = [f"hydra.searchpath=[file://{Path(folder).resolve()}]"] if folder else []
-    for overrides in _jobs(arguments.overrides, arguments.multirun):
+    preset, multirun = _sweep_preset(name, conf, [*search, *arguments.overrides])
+    for overrides in _jobs([*preset, *arguments.overrides], arguments.multirun or multirun):
         checked_config = composed(name, conf, schema, [*search, *overrides])
         if any(override.startswith("run=") for override in overrides):
             _make_folder(str(checked_config.run))
+
+
+def _sweep_preset(name: str, conf: Path, overrides: list[str]) -> tuple[list[str], bool]:
+    """The swept values of a preset, as overrides, and whether it starts a sweep by itself."""
+    chosen = [override for override in overrides if override.startswith(("sweep=", "hydra.searchpath=", "hydra/"))]
+    if not chosen:
+        return [], False
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        try:
+            hydra = compose(name, overrides=chosen, return_hydra_config=True).hydra
+        except HydraException:
+            return [], False  # told where all overrides are composed
+    params = hydra.sweeper.get("params") or {}
+    return [f"{key}={values}" for key, values in params.items()], str(hydra.mode) == "RunMode.MULTIRUN"
 
 
 def _make_folder(run: str) -> None:
@@ -89,41 +105,44 @@ def composed(name: str, conf: Path, schema: type[T], overrides: list[str]) -> T:
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise SpiError(_sentence(error, name, conf, schema, overrides)) from None
+    except (YAMLError, UnicodeDecodeError) as error:  # the latter does not say in which file
+        said = " ".join(str(error).split())
+        raise SpiError(f"A config cannot be read as YAML ({said}). Mend it; your own are in --config-dir.") from None
     except ValueError as error:  # a number where the name of a file of a group belongs
         if "group" not in str(error):
             raise
         raise SpiError(f"{' '.join(str(error).split())} Give GROUP=NAME, one of those that --help lists.") from None
+    except RecursionError:
+        raise SpiError(
+            "A config includes itself, by itself or by others, in its list of defaults. Break the circle."
+        ) from None
     return checked(schema, values)
 
 
 def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
+    """Each swept value once, with the first one of the others; a later override of a key replaces an earlier one."""
     parser = OverridesParser.create()
-    choices: list[list[str]] = []
+    choices: dict[str, list[str]] = {}
     for text in overrides:
         try:
             override = parser.parse_override(text)
         except HydraException as error:
             raise SpiError(f"'{text}' cannot be read as KEY=VALUE. {str(error).splitlines()[0]}") from None
+        key = override.get_key_element()
         if not override.is_sweep_override():
-            choices.append([text])
+            choices[key] = [text]
         elif not multirun:
             raise SpiError(f"'{text}' gives several values: add -m to run one job for each, or quote the value.")
-        else:
-            key = override.get_key_element()
+        elif override.is_discrete_sweep():
             try:
-                choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             except HydraException:  # a glob over a group's choices, which Hydra alone can look up
                 continue
-    swept = [values[0].partition("=")[0] for values in choices if len(values) > 1]
-    if "fold" in swept and len(swept) > 1:
-        raise SpiError(
-            f"fold cannot be swept together with {', '.join(key for key in swept if key != 'fold')}: the folds of a "
-            "run share its folder and all settings. Start one sweep over fold for each, with a run=FOLDER of its own."
-        )
-    first = [values[0] for values in choices]
+    values = list(choices.values())
+    first = [each[0] for each in values]
     jobs = [first]
-    for position, values in enumerate(choices):
-        jobs += [[*first[:position], value, *first[position + 1 :]] for value in values[1:]]
+    for position, each in enumerate(values):
+        jobs += [[*first[:position], value, *first[position + 1 :]] for value in each[1:]]
     return jobs
 
 
@@ -138,7 +157,13 @@ def _sentence(error: Exception, name: str, conf: Path, schema: type[Any], overri
         if last in valid:
             return f"{key}: what is given has a key that is not there. To add keys, write '+{key}=…' for '{key}=…'."
         known = f" Valid here: {', '.join(valid)}." if valid else ""
-        return f"{key}: there is no such key.{nearest(last, [*valid, *groups])}{known}"
+        candidates = [*valid, *groups]
+        for depth, block in enumerate(path):  # the block itself may not be there
+            blocks = fields_at(schema, tuple(path[:depth]))
+            if not valid and block not in blocks:
+                last, candidates = block, blocks
+                break
+        return f"{key}: there is no such key.{nearest(last, candidates)}{known}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, choice = match[1].rpartition("/")
         names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
@@ -146,6 +171,10 @@ def _sentence(error: Exception, name: str, conf: Path, schema: type[Any], overri
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key
         return f"{key}: this value must be given, as {key}=VALUE."
+    if "hydra/launcher/submitit_slurm" in text:
+        return "hydra/launcher: a package that is needed for SLURM is not installed: pip install 'spi-lightning[slurm]'."
+    if text.startswith("Error merging override"):
+        return f"{text}: {str(error.__cause__).partition(chr(10))[0]}."
     return " ".join(text.split())
 
 

@@ -25,13 +25,15 @@ def help_text(name: str, conf: Path, topics: list[str]) -> str:
     for group, package in _groups(name, conf, text):
         names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         lines.append(f"{group}{package}=  {', '.join(names)}")
+    launchers = ", ".join(sorted(path.stem for path in (conf / "hydra" / "launcher").glob("*.yaml")))
     lines += [
+        f"hydra/launcher=  {launchers}: jobs of a sweep on a cluster",
         "",
         "--help GROUP         explain every key of a group, as in: --help simulate",
         "--help GROUP=CHOICE  show one of its files",
         "--cfg job            print the whole composed config and stop",
         "--config-dir FOLDER  look for configs of your own there too",
-        "-m                   one job for each combination of comma-separated values",
+        "-m                   one job for each combination of comma-separated values; what is complete is not run again",
         "--hydra-help         Hydra's own options",
         f"All files are in {conf}.",
     ]
@@ -40,7 +42,7 @@ def help_text(name: str, conf: Path, topics: list[str]) -> str:
 
 def _files(conf: Path, group: str, choice: str) -> list[Path]:
     group = group.partition("@")[0]
-    if not re.fullmatch(r"\w+", group) or not (conf / group).is_dir():
+    if not re.fullmatch(r"\w+(/\w+)?", group) or not (conf / group).is_dir():
         return []
     wanted = [conf / group / f"{name}.yaml" for name in ([choice] if choice else EXPLAINING)]
     found = [file for file in wanted if file.is_file()]
@@ -49,7 +51,7 @@ def _files(conf: Path, group: str, choice: str) -> list[Path]:
 
 def _groups(name: str, conf: Path, text: str) -> list[tuple[str, str]]:
     """Groups that the command composes, with the place (``@...``) that those of a preset are put at."""
-    groups = [(group, "") for group in re.findall(r"^  - (\w+): \w+", text, flags=re.M) if group != "job"]
+    groups = [(group, "") for group in re.findall(r"^  - (\w+): [\w\[]", text, flags=re.M) if group != "job"]
     base = conf / name / "base.yaml"
     preset = base.read_text(encoding="utf-8") if base.is_file() else ""
     nested = re.findall(r"^  - /(\w+)@([\w.]+): ", preset, flags=re.M)

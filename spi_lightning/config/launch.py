@@ -28,6 +28,9 @@ class Rerun(Generic[T]):
         refuse: looks at the checked config, the job's folder and the resolved config, and may raise a
             :class:`SpiError`, before anything is written there.
         whole: whether what a complete job made is still there, so that nothing is left to do.
+        part: key that gives a job a part of the work, such as one fold, in a folder inside of the run's; null there
+            is the job that puts the parts together.
+        gatherable: whether all parts are there.
     """
 
     resumable: bool = False
@@ -35,6 +38,86 @@ class Rerun(Generic[T]):
     may_change: tuple[str, ...] = ()
     refuse: Callable[[T, Path, str], None] = lambda config, folder, config_yaml: None
     whole: Callable[[T, Path], bool] = lambda config, folder: True
+    part: str | None = None
+    gatherable: Callable[[T, Path], bool] = lambda config, folder: False
+
+
+@dataclass(frozen=True)
+class Command(Generic[T]):
+    """What Hydra calls for each job.
+
+    Attributes:
+        schema: gives the dataclass that the config must fit.
+        task: does the work.
+        rerun: what happens in a folder that has been used.
+    """
+
+    schema: Callable[[], type[T]]
+    task: Callable[[T, Any], None]
+    rerun: Rerun[T]
+
+    def __call__(self, cfg: Any) -> None:
+        """Run a job in the folder that Hydra has for it. One of a sweep raises what it failed of, as Hydra wants it."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if in_sweep:
+            print(f"{folder}:", flush=True)
+        try:
+            self._run(cfg, folder)
+        except SpiError as error:
+            print(f"error: {error}", file=sys.stderr)
+            if in_sweep:
+                raise
+            sys.exit(1)
+        except Exception as error:
+            print(f"error: {type(error).__name__}: {error} (see {folder / 'traceback.txt'})", file=sys.stderr)
+            raise
+
+    def check(self, cfg: Any) -> tuple[str, T]:
+        """A job's config in YAML, and as settings; ``cfg`` may hold Hydra's own, too.
+
+        Raises:
+            SpiError: it does not fit the schema.
+        """
+        from omegaconf import OmegaConf
+
+        from spi_lightning.config.check import checked
+
+        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        return OmegaConf.to_yaml(own, resolve=True), checked(self.schema(), OmegaConf.to_container(own, resolve=True))
+
+    def is_complete(self, config: tuple[str, T], folder: Path) -> bool:
+        """Whether a job with this config (:meth:`check`) has been done, and would not be done again."""
+        from spi_lightning.config.earlier import earlier_state
+
+        if self.rerun.repeatable or not self.rerun.resumable:
+            return False
+        try:
+            state = earlier_state(folder, config[0], self.rerun.may_change)
+        except SpiError:
+            return False
+        return state == "complete" and self.rerun.whole(config[1], folder)
+
+    def is_gatherable(self, config: tuple[str, T], folder: Path) -> bool:
+        """Whether all parts of a run are there."""
+        return self.rerun.gatherable(config[1], folder)
+
+    def _run(self, cfg: Any, folder: Path) -> None:
+        from spi_lightning.config.earlier import earlier_state
+        from spi_lightning.config.scope import job_scope, sole_job
+
+        config_yaml, settings = self.check(cfg)
+        with sole_job(folder):
+            self.rerun.refuse(settings, folder, config_yaml)
+            state = None if self.rerun.repeatable else earlier_state(folder, config_yaml, self.rerun.may_change)
+            if state == "complete" and self.rerun.resumable and self.rerun.whole(settings, folder):
+                print(f"{folder} is complete: nothing is left to do.")
+                return
+            with job_scope(folder, config_yaml) as job:
+                self.task(settings, job)
 
 
 def launch(
@@ -59,29 +142,18 @@ def launch(
 
     from spi_lightning.config.compose import check_command_line, options_first
 
-    OmegaConf.register_new_resolver("fold_folder", _fold_folder, replace=True)
+    OmegaConf.register_new_resolver("part_folder", _part_folder, replace=True)
     sys.argv[1:] = options_first(sys.argv[1:])
     try:
         check_command_line(name, conf_folder(), schema())
     except SpiError as error:
-        _complain(error)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    refused: list[SpiError] = []
-
-    def run(cfg: Any) -> None:
-        try:
-            _run(cfg, schema(), task, rerun or Rerun())
-        except SpiError as error:
-            _complain(error)
-            if _elsewhere():
-                raise  # only so does the process that started this one learn of it
-            refused.append(error)
-
     # What a scheduler sends before it kills: leave in order, so that the status says so and workers end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(run)()
-    if refused:
-        sys.exit(1)
+    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(
+        Command(schema, task, rerun or Rerun())
+    )()
 
 
 def conf_folder() -> Path:
@@ -94,40 +166,6 @@ def conf_folder() -> Path:
     return package / "conf"
 
 
-def _fold_folder(fold: int | None, otherwise: str | int) -> str:
-    """Where in a run folder the job that trains one fold belongs; ``otherwise``, the one that trains them all."""
-    return str(otherwise) if fold is None else f"folds/{fold}"
-
-
-def _elsewhere() -> bool:
-    """Whether a launcher has put this job of a sweep into another process."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    hydra = HydraConfig.get()
-    return hydra.mode == RunMode.MULTIRUN and not hydra.launcher._target_.endswith(".BasicLauncher")
-
-
-def _run(cfg: Any, schema: type[T], task: Callable[[T, Any], None], rerun: Rerun[T]) -> None:
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    from spi_lightning.config.check import checked
-    from spi_lightning.config.earlier import earlier_state
-    from spi_lightning.config.scope import job_scope, sole_job
-
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
-    settings = checked(schema, OmegaConf.to_container(cfg, resolve=True))
-    with sole_job(folder):
-        rerun.refuse(settings, folder, config_yaml)
-        state = None if rerun.repeatable else earlier_state(folder, config_yaml, rerun.may_change)
-        if state == "complete" and rerun.resumable and rerun.whole(settings, folder):
-            print(f"{folder} is complete: nothing is left to do.")
-            return
-        with job_scope(folder, config_yaml) as job:
-            task(settings, job)
-
-
-def _complain(error: SpiError) -> None:
-    print(f"error: {error}", file=sys.stderr)
+def _part_folder(name: str, within: str, part: int | None) -> str:
+    """The folder of a job ``name``; what makes a part of it, such as a fold, has one inside of that."""
+    return str(name) if part is None else f"{name}/{within}/{part}"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spi_lightning.errors import SpiError
+from spi_lightning.errors import Pruned, SpiError
 from spi_lightning.provenance import provenance, uncommitted_changes, write_json, write_text
 
 log = logging.getLogger("spi_lightning")
@@ -25,8 +25,8 @@ class Job:
     """One job and its run folder.
 
     The folder holds ``config.yaml`` (resolved), ``provenance.json`` (versions, commit, machine, and the facts that
-    the job records), ``uncommitted.diff`` where there were changes, ``status.json`` (running, complete, stopped or
-    failed), ``log.txt``, and ``traceback.txt`` after a failure.
+    the job records), ``uncommitted.diff`` where there were changes, ``status.json`` (running, complete, stopped, failed
+    or pruned), ``log.txt``, and ``traceback.txt`` after a failure.
     """
 
     def __init__(self, folder: Path):
@@ -53,6 +53,11 @@ class Job:
         if (difference := uncommitted_changes()) is not None:
             write_text(self.folder / "uncommitted.diff", difference + "\n")
         log.info("Started: %s", " ".join(self._facts["command"]))
+        if self._facts.get("code changed since"):
+            log.warning(
+                "The code has changed since this job was submitted (commit %s); it runs what is there now (commit %s).",
+                *(self._facts["submitted"]["commit"], self._facts["commit"]),
+            )
 
     def tidy(self) -> None:
         """Remove what only an interrupted job needs."""
@@ -95,6 +100,18 @@ def sole_job(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process is at work in a run folder."""
+    try:
+        with open(folder / "lock", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def _has_own_job(inner: Path, folder: Path) -> bool:
     """Whether this folder lies in one, below the other, that has a lock of its own, as a fold's has."""
     return any((place / "lock").exists() for place in [inner, *inner.parents] if folder in place.parents)
@@ -117,7 +134,8 @@ def job_scope(folder: Path, config_yaml: str) -> Iterator[Job]:
         status["state"] = "complete"
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        status |= {"state": "stopped" if stopped else "failed", "error": f"{type(error).__name__}: {error}"}
+        state = "stopped" if stopped else "pruned" if isinstance(error, Pruned) else "failed"
+        status |= {"state": state, "error": f"{type(error).__name__}: {error}"}
         write_text(folder / "traceback.txt", traceback.format_exc())
         raise
     finally:

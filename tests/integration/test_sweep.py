@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+CONF = Path(__file__).parents[2] / "conf"
+TRAIN = ("data.path=sim/patterns.cxi", "experiment=tiny", "callbacks=none", "selections=none")
+SMALL = ("split.folds=2", "sampler.batch_size=4", "sampler.batches=2", "trainer.epochs=1", "trainer.validate_every=1")
+# What makes a sweep of days one of seconds. The truth of these patterns is not asked for.
+QUICK = {
+    "paper": ("split.singles=4", "split.others=16", *SMALL),
+    "sampler_loss": ("experiment=tiny", *SMALL),
+    "transforms": ("experiment=tiny", *SMALL),
+    "labelled_singles": ("experiment=tiny", "split.others=20", *SMALL),
+    "block_layouts": ("split.singles=4", "split.others=16", *SMALL),
+    "folds": ("experiment=tiny", "split.folds=5", *SMALL[1:]),
+}
+JOBS = {"paper": 6, "sampler_loss": 12, "transforms": 11, "labelled_singles": 4, "block_layouts": 4, "folds": 6}
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.fixture
+def sim(spi, tmp_path: Path) -> Path:
+    spi("spi-simulate", "simulate=tiny", "run=sim", "workers=1")
+    return tmp_path
+
+
+def _jobs(folder: Path) -> dict[str, dict]:
+    return {job["name"]: job for job in json.loads((folder / "sweep.json").read_text())["jobs"]}
+
+
+def test_a_failed_job_fails_alone_and_what_is_missing_is_started_again(spi, sim: Path) -> None:
+    command = ("spi-train", *TRAIN, "split.singles=2000,null,4", "run=s", "-m")
+    done = spi(*command, ok=False)
+    assert done.returncode == 1
+    assert "1 of 3 jobs are not complete" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    jobs = _jobs(sim / "s")
+    states = {"split.singles-2000": "failed", "split.singles-null": "complete", "split.singles-4": "complete"}
+    assert {name: job["state"] for name, job in jobs.items()} == states
+    failed = jobs["split.singles-2000"]
+    assert "split.singles asks for 2000" in failed["error"]
+    assert failed["traceback"] == (sim / "s" / failed["folder"] / "traceback.txt").read_text()
+
+    kept = sim / "s" / "split.singles-null"
+    before = {path: path.stat().st_mtime_ns for path in kept.rglob("*") if path.is_file() and path.name != "lock"}
+    (sim / "s" / "split.singles-4" / "scores.h5").unlink()
+    again = spi(*command, ok=False)
+    assert "1 of 3 jobs are complete" in again.stdout
+    assert "split.singles-null:" not in again.stdout
+    assert "split.singles-4:" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    more = spi("spi-train", *TRAIN, "split.singles=null,4,3", "run=s", "-m")
+    assert "2 of 3 jobs are complete" in more.stdout
+    assert len(_jobs(sim / "s")) == 4
+    other = spi("spi-train", *TRAIN, "split.singles=null,2000", "optimizer.lr=0.5", "run=s", "-m", ok=False)
+    assert "optimizer.lr is 0.01 there and 0.5 here" in other.stderr
+    assert _jobs(sim / "s")["split.singles-null"]["state"] == "failed"
+    assert "lr: 0.01" in (kept / "config.yaml").read_text()
+
+
+def test_folds_of_several_runs_are_jobs_of_one_sweep_and_put_together(spi, sim: Path) -> None:
+    spi("spi-train", *TRAIN, "seed=1", "run=whole")
+    one = spi("spi-train", *TRAIN, "seed=1,2", "fold=choice(1)", "run=s", "-m")
+    assert "parts are missing" in one.stdout
+    spi("spi-train", *TRAIN, "seed=1,2", "fold=0,1", "run=s", "-m")
+    jobs = json.loads((sim / "s" / "sweep.json").read_text())["jobs"]
+    folders = {job["folder"] for job in jobs if job["state"] == "complete"}
+    assert folders == {f"seed-{seed}{inner}" for seed in (1, 2) for inner in ("", "/folds/0", "/folds/1")}
+    table = "tables/test.csv"
+    assert (sim / "s" / "seed-1" / table).read_bytes() == (sim / "whole" / table).read_bytes()
+    assert (sim / "s" / "seed-2" / table).read_bytes() != (sim / "whole" / table).read_bytes()
+
+
+def test_a_key_on_the_command_line_replaces_that_of_a_preset(spi, sim: Path) -> None:
+    spi("spi-train", *TRAIN, "sweep=sampler_loss", "sampler.single_share=0.5", "loss=focal,cross_entropy", "run=s")
+    assert set(_jobs(sim / "s")) == {"loss-focal", "loss-cross_entropy"}
+
+
+def test_a_mistake_in_any_job_is_told_before_the_first_one_starts(spi, sim: Path) -> None:
+    wrong = {
+        ("seed=1,2", "sampler.batches=1,two"): "sampler.batches",
+        ("seed=1,2", "model=small_cnn,big_cnn"): "there is no such choice",
+        ("optimizer.lr=interval(0.1,0.2)",): "is for a search",
+        ("sweep=papr",): "Did you mean 'paper'",
+    }
+    for overrides, words in wrong.items():
+        done = spi("spi-train", *TRAIN, *overrides, "run=s", "-m", ok=False)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list((sim / "s").glob("*/*"))
+
+
+def test_several_runs_are_evaluated_by_one_command_each_in_its_own_folder(spi, sim: Path) -> None:
+    spi("spi-train", *TRAIN, "seed=1,2", "run=s", "-m")
+    done = spi("spi-evaluate", "run=s/seed-1,s/seed-2,nothing", "-m", ok=False)
+    assert done.returncode == 1
+    assert re.search(r"failed +nothing/evaluation", done.stdout)
+    assert re.search(r"complete +s/seed-2/evaluation", done.stdout)
+    assert not (sim / "sweep.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs(spi, sim: Path, experiment: str) -> None:
+    few = () if experiment in ("tiny", "amo86615") else ("split.singles=4", "split.others=16")
+    spi("spi-train", f"experiment={experiment}", "data.path=sim/patterns.cxi", *few, *SMALL, "run=a")
+    assert (sim / "a" / "report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (CONF / "sweep").glob("*.yaml")))
+def test_every_sweep_runs(spi, sim: Path, preset: str) -> None:
+    if preset == "labelled_singles":
+        many = ("simulate.n_patterns=240", "simulate.composition.single.share=200")
+        spi("spi-simulate", "simulate=tiny", *many, "run=many", "workers=1")
+        (sim / "many" / "patterns.cxi").replace(sim / "sim" / "patterns.cxi")
+    spi("spi-train", f"sweep={preset}", *TRAIN[:1], *TRAIN[2:], *QUICK[preset], "run=s")
+    folders = [path.parent for path in (sim / "s").rglob("status.json")]
+    assert len(folders) == JOBS[preset]
+    assert {json.loads((folder / "status.json").read_text())["state"] for folder in folders} == {"complete"}
