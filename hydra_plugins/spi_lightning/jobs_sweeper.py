@@ -50,6 +50,10 @@ class JobsSweeper(Sweeper):
         except SpiError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
+        if record.folder is not None:
+            from spi_lightning.report.sweep import write_sweep
+
+            print(f"{'report':>9}  {write_sweep(record.folder)}")
         if not record.complete:
             sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""spi-report: one page of all that a run has left."""
+"""spi-report: one page of all that a run, or a sweep, has left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ def _schema() -> type[ReportConfig]:
 
 
 def report(config: ReportConfig, job: Job) -> None:
-    """Write ``report.html`` into the folder of a run."""
+    """Write ``report.html`` into the folder of a run, or of a sweep, with its tables."""
+    from spi_lightning.config.sweep import RECORD
+
+    folder = Path(str(config.run))
+    if (folder / RECORD).is_file():
+        from spi_lightning.report.sweep import write_sweep
+
+        print(write_sweep(folder, config.metric))
+        return
     from spi_lightning.report.page import write_page
 
-    print(write_page(Path(str(config.run))))
+    print(write_page(folder))

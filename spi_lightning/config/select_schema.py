@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spi_lightning.config.downstream import Callbacks, Selections, Steps, check_downstream
+from spi_lightning.config.sweep import RECORD
 from spi_lightning.errors import SpiError
+from spi_lightning.report.sweep_groups import check_metric
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,13 @@ class ReportConfig:
     """Config of spi-report."""
 
     run: str | int
+    metric: str
 
     def __post_init__(self) -> None:
-        if not (Path(str(self.run)) / "config.yaml").is_file():
-            raise SpiError(f"run: {self.run} is not the folder of a run: it has no config.yaml. Give one: run=RUN.")
+        folder = Path(str(self.run))
+        if not any((folder / name).is_file() for name in ("config.yaml", RECORD)):
+            raise SpiError(
+                f"run: {self.run} is not the folder of a run or a sweep: it has no config.yaml and no {RECORD}. Give "
+                "one: run=RUN."
+            )
+        check_metric(self.metric)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
@@ -15,6 +13,7 @@ import spi_lightning
 from spi_lightning.provenance import write_text
 from spi_lightning.report.page_facts import gather
 from spi_lightning.report.page_figures import pictures
+from spi_lightning.report.template import environment, resource
 
 # The tables that the paper has too, in the order of the page; all others follow.
 TABLES = {
@@ -57,12 +56,12 @@ def write_page(folder: Path) -> Path:
     facts = gather(folder)
     figures, notes = pictures(folder)
     facts.notes += notes
-    page = _environment().get_template("page.html")
+    page = environment().get_template("page.html")
     html = page.render(
         facts=facts,
         figures=figures,
         tables=_tables(folder),
-        style=Markup(_resource("page.css")),
+        style=Markup(resource("page.css")),
         paper=PAPER,
         version=spi_lightning.__version__,
         written=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
@@ -70,20 +69,6 @@ def write_page(folder: Path) -> Path:
     path = folder / "report.html"
     write_text(path, html)
     return path
-
-
-def _environment() -> Environment:
-    return Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FunctionLoader(_resource),
-    )
-
-
-def _resource(name: str) -> str:
-    return files("spi_lightning.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _tables(folder: Path) -> list[TableShown]:

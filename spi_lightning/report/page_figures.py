@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-from dataclasses import dataclass
 from pathlib import Path
 
-PNG = b"\x89PNG\r\n\x1a\n"
-CSS_DPI, USUAL_DPI = 96, 130  # of a page, and of our figures
-WIDE = 720  # CSS pixels; a wider figure has a line of its own
+from spi_lightning.report.template import Picture, picture
 
 # By section, in the order of the page: file name without suffix, title, caption. A name that ends in * is a prefix.
 KNOWN: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -93,27 +88,6 @@ KNOWN: dict[str, tuple[tuple[str, str, str], ...]] = {
 MORE = "More figures"
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the page.
-
-    Attributes:
-        title: of it.
-        caption: below it; empty where the file is not one that we know.
-        uri: the file itself, as a data URI.
-        width: on the page at most, CSS pixels.
-        height: the same.
-        wide: whether it has a line of its own.
-    """
-
-    title: str
-    caption: str
-    uri: str
-    width: int
-    height: int
-    wide: bool
-
-
 def pictures(folder: Path) -> tuple[dict[str, list[Picture]], list[str]]:
     """PNG files of a run folder and of its ``figures``, by section.
 
@@ -135,7 +109,7 @@ def pictures(folder: Path) -> tuple[dict[str, list[Picture]], list[str]]:
     placed += [(MORE, stem, stem.replace("_", " "), "") for stem in files if stem not in known]
     for section, stem, title, caption in placed:
         try:
-            found[section].append(_picture(files[stem], title, caption))
+            found[section].append(picture(files[stem], title, caption))
         except (OSError, ValueError) as error:
             notes.append(f"{files[stem].name} is left out: {error}")
     return {section: shown for section, shown in found.items() if shown}, notes
@@ -144,13 +118,3 @@ def pictures(folder: Path) -> tuple[dict[str, list[Picture]], list[str]]:
 def _which(stem: str, name: str) -> str:
     rest = stem.removeprefix(name.rstrip("*")).strip("_").replace("_", " ") if name.endswith("*") else ""
     return f": {rest}" if rest else ""
-
-
-def _picture(path: Path, title: str, caption: str) -> Picture:
-    content = path.read_bytes()
-    if not content.startswith(PNG) or len(content) < 33:
-        raise ValueError("it is not a PNG file.")
-    pixels = struct.unpack(">II", content[16:24])
-    width, height = (round(side * CSS_DPI / USUAL_DPI) for side in pixels)
-    uri = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-    return Picture(title, caption, uri, width, height, width > WIDE)
