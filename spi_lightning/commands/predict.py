@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spi_lightning.config.launch import launch
+from spi_lightning.config.launch import Rerun, launch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import numpy as np
 
     from spi_lightning.config.predict_schema import PredictConfig
     from spi_lightning.config.scope import Job
-    from spi_lightning.inference.cascade import Cascade
-    from spi_lightning.inference.ensemble import Ensemble
-    from spi_lightning.inference.low_precision import LowPrecision
+    from spi_lightning.inference.ranges import Gathered, Scoring, Span
     from spi_lightning.patterns.prepared import PreparedRun
+
+
+# These matter only once all is scored, or not at all for what is scored.
+MAY_CHANGE = ("callbacks", "steps", "selections", "moresh", "export", "parts")
+MADE = ("selection.csv", "summary.json", "selection.h5")  # besides the scores
 
 
 def main() -> None:
     """Entry point of the console script."""
-    launch("predict", _schema, predict)
+    rerun = Rerun(True, False, MAY_CHANGE, _refuse, _whole, part="part", gatherable=_gatherable)
+    launch("predict", _schema, predict, rerun)
 
 
 def _schema() -> type[PredictConfig]:
@@ -28,21 +35,118 @@ def _schema() -> type[PredictConfig]:
     return PredictConfig
 
 
+def _refuse(config: PredictConfig, folder: Path, config_yaml: str) -> None:
+    """Jobs that score a part share the settings of the run, and the one that puts them together waits for them."""
+    from spi_lightning.config.scope import is_locked
+    from spi_lightning.errors import SpiError
+
+    if config.part is not None:
+        whole = folder.parents[1]
+        if is_locked(whole):
+            raise SpiError(
+                f"run: a job that scores all that is missing is at work in {whole}. Wait for it, or stop it and start "
+                "again."
+            )
+        _claim(config, whole, config_yaml)
+    elif at_work := [lock.parent for lock in folder.glob("parts/*/lock") if is_locked(lock.parent)]:
+        raise SpiError(f"run: a job that scores a part is at work in {at_work[0]}. Wait for it, or stop it.")
+
+
+def _claim(config: PredictConfig, folder: Path, config_yaml: str) -> None:
+    """Let a job that scores a part belong to a run: the first one says what the run is, the others must agree."""
+    from omegaconf import OmegaConf
+
+    from spi_lightning.commands.parts import read_config
+    from spi_lightning.config.earlier import earlier_state
+    from spi_lightning.config.predict_schema import PredictConfig
+    from spi_lightning.errors import SpiError
+    from spi_lightning.provenance import write_text
+
+    values = OmegaConf.create(config_yaml)
+    values.part = None
+    text = OmegaConf.to_yaml(values)
+    if earlier_state(folder, text, MAY_CHANGE) == "complete":
+        return
+    path = folder / "config.yaml"
+    parts = read_config(PredictConfig, folder, "a prediction").parts if path.exists() else None
+    if parts is None:
+        write_text(path, text)
+    elif parts != config.parts:
+        raise SpiError(
+            f"parts: {folder} is shared over {parts} jobs, and this is one of {config.parts}. Give parts={parts}, or "
+            "score the rest in one go with part=null."
+        )
+
+
+def _whole(config: PredictConfig, folder: Path) -> bool:
+    """Whether what a complete job leaves is still there; of a whole run, by this very ensemble of these patterns."""
+    from functools import partial
+
+    from spi_lightning.commands.scoring import is_made, scoring_of
+    from spi_lightning.inference.ranges import share_of
+
+    if config.part is not None and config.parts is not None:
+        return _all_there(folder.parents[1], partial(share_of, part=config.part, parts=config.parts))
+    return all((folder / name).exists() for name in MADE) and is_made(scoring_of(config), folder)
+
+
+def _gatherable(config: PredictConfig, folder: Path) -> bool:
+    """Whether all patterns are scored."""
+    return _all_there(folder)
+
+
+def _all_there(folder: Path, of: Callable[[list[Span]], list[Span]] = lambda spans: spans) -> bool:
+    """Whether a run has its scores; or the ranges of it, or some of them."""
+    from spi_lightning.errors import SpiError
+    from spi_lightning.inference.ranges import expected_ranges, found_ranges
+
+    if (folder / "scores.h5").exists():
+        return True
+    try:
+        found = found_ranges(folder)
+        expected = expected_ranges(found)
+    except SpiError:  # which the job will tell
+        return False
+    return bool(expected) and all(span in found for span in of(expected))
+
+
 def predict(config: PredictConfig, job: Job) -> None:
-    """Score the run that ``config`` names; write ``scores.h5``, ``selection.csv`` and ``summary.json``, and exports."""
+    """Score the run that ``config`` names; write ``scores.h5``, ``selection.csv`` and ``summary.json``, and exports.
+
+    Or score one of several parts of it, in ``RUN/parts/K``.
+    """
+    from spi_lightning.commands.scoring import score_all, score_part, scoring_of
+    from spi_lightning.data.device import computes_with
+
+    scoring = scoring_of(config)
+    job.record(
+        {
+            "ensemble": scoring.ensemble.fingerprint,
+            "data": scoring.run.fingerprint(),
+            "found": scoring.run.found,
+            "device": str(scoring.ensemble.device),
+            "computes with": computes_with(str(scoring.ensemble.device)),
+        }
+    )
+    if config.part is not None and config.parts is not None:
+        score_part(scoring, config.part, config.parts, job)
+        return
+    _conclude(config, scoring, score_all(scoring, job), job)
+
+
+def _conclude(config: PredictConfig, scoring: Scoring[PreparedRun], gathered: Gathered, job: Job) -> None:
+    """All that follows the scores."""
     from spi_lightning.commands.downstream import analyse
-    from spi_lightning.commands.parts import open_predicted
     from spi_lightning.commands.scored import Scored, labelled
     from spi_lightning.inference.scores import write_selection_csv
     from spi_lightning.provenance import write_json
     from spi_lightning.report.page import write_page
     from spi_lightning.selection.results import Findings
 
-    ensemble = _ensemble(config)
-    preview = _preview(config, ensemble)
-    run = open_predicted(config, ensemble)
-    job.record({"ensemble": ensemble.fingerprint, "data": run.fingerprint(), "found": run.found})
-    probabilities, seconds = _scored(config, ensemble, run, preview, job)
+    ensemble, run, preview = scoring.ensemble, scoring.run, scoring.preview
+    probabilities = gathered.probabilities
+    if preview is not None:
+        preview.tally = gathered.tally
     selected = probabilities >= ensemble.threshold
     labels = None if run.labels is None else run.labels[selected]
     write_selection_csv(job.folder / "selection.csv", run.ids[selected], probabilities[selected], labels)
@@ -52,7 +156,7 @@ def predict(config: PredictConfig, job: Job) -> None:
         "threshold": ensemble.threshold,
         "networks": len(ensemble.networks),
         "mirrors": list(ensemble.mirrors),
-        "patterns per second": round(len(run) / seconds, 1),
+        "patterns per second": round(len(run) / gathered.seconds, 1),
         **(preview.facts(len(run)) if preview else {}),
         **_agreement(probabilities, run.labels, ensemble.threshold),
         "notes": run.notes,
@@ -73,77 +177,6 @@ def predict(config: PredictConfig, job: Job) -> None:
     for name, fact in facts.items():
         for line in fact if name in ("notes", "files") else [fact]:
             print(f"{name:>24}  {', '.join(line) if isinstance(line, list) else line}")
-
-
-def _ensemble(config: PredictConfig) -> Ensemble:
-    """The ensemble, with the config's threshold and mirrors in place of its own."""
-    import dataclasses
-
-    from spi_lightning.data.device import choose_device
-    from spi_lightning.inference.ensemble_file import load_ensemble
-    from spi_lightning.inference.thresholds import ThresholdSettings
-
-    ensemble = load_ensemble(config.ensemble, choose_device(config.device))
-    if config.mirrors is not None:
-        ensemble = dataclasses.replace(ensemble, mirrors=config.mirrors)
-    if config.threshold is not None:
-        rule = ThresholdSettings("fixed", config.threshold)
-        ensemble = dataclasses.replace(ensemble, threshold=config.threshold, chosen_by=rule)
-    return ensemble
-
-
-def _preview(config: PredictConfig, ensemble: Ensemble) -> Cascade | LowPrecision | None:
-    """The cheaper look that every pattern is given first, if any."""
-    from spi_lightning.errors import SpiError
-    from spi_lightning.inference.cascade import Cascade
-    from spi_lightning.inference.first_looks import choose_bound
-    from spi_lightning.inference.low_precision import LowPrecision, check_native
-
-    check_native(config.precision, ensemble.device)
-    settings = config.cascade
-    if settings.enabled:
-        if ensemble.first_looks is None:
-            raise SpiError(
-                f"cascade.enabled: {config.ensemble} does not know what a first look shows. Run spi-evaluate on its "
-                "training, or choose cascade.enabled=false."
-            )
-        if config.mirrors is not None:
-            raise SpiError(
-                "cascade.enabled: the bound was learnt with the ensemble's own views. Leave mirrors=null, or choose "
-                "cascade.enabled=false."
-            )
-        bound = choose_bound(ensemble.first_looks, ensemble.threshold, settings.missed)
-        return Cascade(ensemble, bound, settings.audit, config.precision)
-    return None if config.precision == "float32" else LowPrecision(ensemble, config.precision)
-
-
-def _scored(
-    config: PredictConfig, ensemble: Ensemble, run: PreparedRun, preview: Cascade | LowPrecision | None, job: Job
-) -> tuple[np.ndarray, float]:
-    """Write ``scores.h5``. Returns the mean probabilities ``(n,)`` float32, and how many seconds it took."""
-    import time
-
-    from spi_lightning.inference.predict import score_run
-    from spi_lightning.inference.scores import Origin, score_file
-    from spi_lightning.progress import progress
-
-    origin = Origin(
-        ensemble.fingerprint,
-        run.fingerprint(),
-        ensemble.threshold,
-        ensemble.mirrors,
-        getattr(preview, "bound", None),
-        config.precision,
-    )
-    networks = len(ensemble.networks)
-    with (
-        score_file(job.folder / "scores.h5", run.ids, networks, origin, run.labels) as write,
-        progress("Scoring", len(run)) as advance,
-    ):
-        begin = time.perf_counter()
-        for start, models in score_run(ensemble, run, batch=config.batch, advance=advance, preview=preview):
-            write(start, models)
-        return write.probabilities, time.perf_counter() - begin
 
 
 def _agreement(probabilities: np.ndarray, labels: np.ndarray | None, threshold: float) -> dict[str, float | int]:

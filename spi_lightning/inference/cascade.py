@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from spi_lightning.data.seeds import random_words, shifted
 from spi_lightning.errors import require
 from spi_lightning.inference.engine import Engine, Precision
 from spi_lightning.inference.ensemble import Ensemble
@@ -44,15 +45,31 @@ class CascadeSettings:
         require(0 <= self.audit <= 1, "cascade.audit", self.audit, "from 0 to 1")
 
 
+@dataclass(frozen=True)
+class CascadeTally:
+    """What came of first looks; tallies of parts of a run can be added.
+
+    Attributes:
+        left_out: patterns.
+        audited: of them, those that were scored in full all the same.
+        missed: of the audited, those that the ensemble selects.
+    """
+
+    left_out: int = 0
+    audited: int = 0
+    missed: int = 0
+
+    def __add__(self, other: CascadeTally) -> CascadeTally:
+        return CascadeTally(self.left_out + other.left_out, self.audited + other.audited, self.missed + other.missed)
+
+
 class Cascade:
     """First looks with a bound, and the tally of what came of them. A preview for ``score_run``.
 
     Attributes:
         bound: first looks below it leave a pattern out; lower than what was asked for where looks are less precise.
         enough: the threshold: networks are asked as long as a pattern can reach it.
-        left_out: patterns so far.
-        audited: of them, those that were scored in full all the same.
-        missed: of the audited, those that the ensemble selects.
+        tally: so far.
     """
 
     def __init__(self, ensemble: Ensemble, bound: float, audit: float = 0.0, precision: Precision = "float32"):
@@ -66,36 +83,41 @@ class Cascade:
         """
         odds = bound / (1 - bound) * math.exp(-MARGINS[precision]) if bound < 1 else math.inf
         self.bound = odds / (1 + odds) if math.isfinite(odds) else 1.0
-        self.left_out, self.audited, self.missed = 0, 0, 0
+        self.tally = CascadeTally()
         self.enough, self._audit, self._networks = ensemble.threshold, audit, len(ensemble.networks)
         first = dataclasses.replace(ensemble, networks=ensemble.networks[:1], mirrors=ensemble.mirrors[:1])
         self._engine = Engine(first, precision)
-        self._chance = np.random.default_rng(0)
+        self._chances = np.empty(0)
 
     def look(self, counts: torch.Tensor) -> torch.Tensor:
         """See :class:`~spi_lightning.inference.predict.Preview`: NaN for all networks but the first."""
         first = self._engine.probabilities(counts)
         return torch.cat([first, first.new_full((len(first), self._networks - 1), torch.nan)], dim=1)
 
-    def unsettled(self, models: np.ndarray) -> np.ndarray:
+    def unsettled(self, models: np.ndarray, places: np.ndarray) -> np.ndarray:
         """See :class:`~spi_lightning.inference.predict.Preview`."""
         possible = ~(models[:, 0] < self.bound)  # what is no number is possible, too
-        self.left_out += int((~possible).sum())
-        return possible | (self._chance.random(len(models)) < self._audit)
+        self.tally += CascadeTally(left_out=int((~possible).sum()))
+        return possible | (self._drawn(places) < self._audit)
+
+    def _drawn(self, places: np.ndarray) -> np.ndarray:
+        """A number from 0 to 1 for each pattern, by its place alone: the same however a run is shared over jobs."""
+        if (needed := int(places.max(initial=-1)) + 1) > len(self._chances):
+            self._chances = shifted(random_words(0, 2 * needed), 11).numpy() * 2.0**-53
+        return self._chances[places]
 
     def settled(self, before: np.ndarray, after: np.ndarray) -> None:
         """See :class:`~spi_lightning.inference.predict.Preview`."""
         audited = before[:, 0] < self.bound
-        self.audited += int(audited.sum())
         whole = after[audited].mean(axis=1, dtype=np.float64)  # NaN of those that could not be selected any more
-        self.missed += int((whole >= self.enough).sum())
+        self.tally += CascadeTally(audited=int(audited.sum()), missed=int((whole >= self.enough).sum()))
 
     def facts(self, patterns: int) -> dict[str, float | int]:
         """What to tell of so many patterns: what was left out, and of that, what was audited and wrongly left out."""
         return {
             "cascade bound": round(self.bound, 6),
-            "needed more than a first look": patterns - self.left_out,
-            "share": round(1 - self.left_out / patterns, 4),
-            "audited": self.audited,
-            "wrongly left out": self.missed,
+            "needed more than a first look": patterns - self.tally.left_out,
+            "share": round(1 - self.tally.left_out / patterns, 4),
+            "audited": self.tally.audited,
+            "wrongly left out": self.tally.missed,
         }

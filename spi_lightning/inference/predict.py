@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,13 +24,19 @@ Part = tuple[int, np.ndarray]  # the first pattern's place, and counts
 
 
 class Preview(Protocol):
-    """A cheaper look at every pattern, after which only some have to be scored in full."""
+    """A cheaper look at every pattern, after which only some have to be scored in full.
+
+    Attributes:
+        tally: what was counted so far, a frozen dataclass of plain numbers; those of parts of a run can be added.
+    """
+
+    tally: Any
 
     def look(self, counts: torch.Tensor) -> torch.Tensor:
         """Counts ``(n, rows, columns)`` → probabilities ``(n, networks)`` float32, NaN for a network left out."""
 
-    def unsettled(self, models: np.ndarray) -> np.ndarray:
-        """Which of the patterns with such probabilities are to be scored in full, bool ``(n,)``."""
+    def unsettled(self, models: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Which patterns with such probabilities, at these places of the run, to score in full: bool ``(n,)``."""
 
     def settled(self, before: np.ndarray, after: np.ndarray) -> None:
         """Told what scoring in full has changed, both ``(n, networks)``."""
@@ -40,7 +46,7 @@ class Preview(Protocol):
         """Probability that matters: of a pattern that cannot reach it, no more networks are asked; None: ask all."""
 
     def facts(self, patterns: int) -> dict[str, float | int]:
-        """What to tell the user, once so many patterns are scored."""
+        """What to tell the user of the tally, once so many patterns are scored."""
 
 
 def score_run(
@@ -50,6 +56,8 @@ def score_run(
     batch: int | None = None,
     advance: Callable[[int], object] = lambda n: None,
     preview: Preview | None = None,
+    span: tuple[int, int] | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Score the patterns of a run, or some of them, while a thread reads ahead; a few blocks are in memory at once.
 
@@ -60,6 +68,8 @@ def score_run(
         batch: patterns that go through a network at once; None for what suits the device.
         advance: told how many more have been looked at.
         preview: a cheaper look, after which only some patterns are scored in full; None to score all so.
+        span: the first pattern to score and the end of them, where there are no ``indices``; None for the whole run.
+        engine: the ensemble made ready before, for a run that is scored in many spans.
 
     Yields:
         Place of the first pattern (in ``indices``, or in the run), and the probabilities ``(k, networks)`` float32: of
@@ -69,12 +79,12 @@ def score_run(
         SpiError: the patterns have another shape than those of the training, or cannot be read.
     """
     ensemble.check_shape(run.shape)
-    engine = Engine(ensemble)
+    engine = engine or Engine(ensemble)
     if engine.device.type == "cpu":
         keep_heap()
     patterns = batch or engine.batch
     size = max(READ, patterns)
-    blocks = run.blocks(size) if indices is None else _chosen(run, indices, size)
+    blocks = run.blocks(size, *(span or ())) if indices is None else _chosen(run, indices, size)
     parts = _parts(_one_ahead(blocks), patterns)
     if preview is None:
         for start, _, models in _scored(engine.probabilities, parts, engine):
@@ -84,7 +94,8 @@ def score_run(
     held = _Held(engine, preview, patterns, max(TOGETHER, patterns))
     for start, counts, models in _scored(preview.look, parts, engine):
         advance(len(models))
-        held.add(start, counts, models)
+        places = np.arange(start, start + len(models))
+        held.add(start, counts, models, places if indices is None else indices[places])
         if held.is_full:
             yield from held.emptied()
     yield from held.emptied()
@@ -99,8 +110,8 @@ class _Held:
         self._waiting: list[tuple[np.ndarray, int]] = []  # counts of a pattern, and its place among the done ones
         self._places = 0
 
-    def add(self, start: int, counts: np.ndarray, models: np.ndarray) -> None:
-        for row in self._preview.unsettled(models).nonzero()[0].tolist():
+    def add(self, start: int, counts: np.ndarray, models: np.ndarray, places: np.ndarray) -> None:
+        for row in self._preview.unsettled(models, places).nonzero()[0].tolist():
             self._waiting.append((counts[row].copy(), self._places + row))  # a copy: the block may go
         self._done.append((start, models))
         self._places += len(models)

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -34,6 +35,7 @@ from spi_lightning.inference.engine import DTYPES, Precision
 from spi_lightning.inference.mirroring import MIRRORS, Mirror
 from spi_lightning.patterns.export_cxi import replaced_when_done
 from spi_lightning.patterns.hdf5 import damage_is_reported, open_h5, resolve
+from spi_lightning.patterns.storage import read_all
 
 FORMAT = "spi-lightning scores"
 VERSION = 1
@@ -71,6 +73,7 @@ class Scores:
         models: ``(n, m)`` float32; NaN of networks that a cascade has spared.
         labels: ``(n,)`` int8: 1 single hit, 0 other, -1 unknown; None where nothing is known.
         origin: where they come from.
+        attributes: all that the file has.
     """
 
     ids: np.ndarray
@@ -78,6 +81,7 @@ class Scores:
     models: np.ndarray
     labels: np.ndarray | None
     origin: Origin
+    attributes: dict[str, Any]
 
 
 class ScoreWriter:
@@ -85,11 +89,13 @@ class ScoreWriter:
 
     Attributes:
         probabilities: ``(n,)`` float32, mean over the networks, as far as written; NaN elsewhere.
+        attributes: of the file, besides its own.
     """
 
     def __init__(self, models: h5py.Dataset, cascade: bool):
         self._models, self._cascade = models, cascade
         self.probabilities = np.full(len(models), np.nan, np.float32)
+        self.attributes: dict[str, int | float | str] = {}
 
     def __call__(self, start: int, models: np.ndarray) -> None:
         """Write the scores ``(k, m)`` of the patterns from ``start`` on.
@@ -139,6 +145,7 @@ def score_file(
         file.create_dataset("probability", data=writer.probabilities)
         file.attrs.update(
             {
+                **writer.attributes,
                 "format": FORMAT,
                 "version": VERSION,
                 "source": origin.source,
@@ -191,7 +198,7 @@ def read_scores(path: str | Path) -> Scores:
         ids = np.array([name.decode() for name in names.tolist()], dtype=np.str_)
     except UnicodeDecodeError:
         raise SpiError(f"{path}: 'id' has names that are not UTF-8. {_AGAIN}") from None
-    return Scores(ids, probabilities.astype(np.float32), models.astype(np.float32), labels, origin)
+    return Scores(ids, probabilities.astype(np.float32), models.astype(np.float32), labels, origin, attributes)
 
 
 def write_selection_csv(
@@ -252,5 +259,4 @@ def _values(file: h5py.File, name: str, kinds: str, axes: int) -> np.ndarray:
     if not isinstance(found, h5py.Dataset) or found.dtype.kind not in kinds or found.ndim != axes:
         what = "is missing" if found is None else "has another type or number of axes"
         raise SpiError(f"{file.filename}: the dataset '{name}' {what}. {_AGAIN}")
-    with damage_is_reported(file.filename, f"'{name}'"):
-        return found[()]
+    return read_all(found)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spi_lightning.errors import SpiError
 from spi_lightning.inference import predict
-from spi_lightning.inference.cascade import Cascade, CascadeSettings
+from spi_lightning.inference.cascade import Cascade, CascadeSettings, CascadeTally
 from spi_lightning.inference.first_looks import FLOOR, MOST, FirstLooks, candidates, choose_bound
 from spi_lightning.inference.low_precision import LowPrecision
 from spi_lightning.inference.predict import score_run
@@ -127,7 +127,7 @@ class TestCascade:
         np.testing.assert_allclose(found[possible], full[possible], atol=1e-6)
         np.testing.assert_allclose(found[~possible, 0], first[~possible], atol=1e-6)
         assert np.isnan(found[~possible, 1:]).all()
-        assert (cascade.left_out, cascade.audited, cascade.missed) == (int((~possible).sum()), 0, 0)
+        assert cascade.tally == CascadeTally(int((~possible).sum()), 0, 0)
 
     @pytest.mark.parametrize("place", [0.5, 0.9, 0.99])
     def test_networks_are_asked_as_long_as_the_threshold_can_be_reached(self, place: float) -> None:
@@ -155,18 +155,40 @@ class TestCascade:
         np.testing.assert_allclose(found, full, atol=1e-6)
         cascade, found, _, first = self.scored(1.0)
         np.testing.assert_allclose(found[:, 0], first, atol=1e-6)
-        assert cascade.left_out == len(RUN)
+        assert cascade.tally.left_out == len(RUN)
 
     def test_an_audit_finds_what_was_missed(self) -> None:
         cascade, found, full, _ = self.scored(1.0, audit=0.5)
         audited = ~np.isnan(found[:, 1])
-        assert 100 < audited.sum() == cascade.audited < 200
+        assert 100 < audited.sum() == cascade.tally.audited < 200
         np.testing.assert_allclose(found[audited], full[audited], atol=1e-6)
         selected = full.mean(1) >= 0.5
-        assert cascade.missed == (selected & audited).sum() > 0
+        assert cascade.tally.missed == (selected & audited).sum() > 0
         said = cascade.facts(len(RUN))
         assert (said["needed more than a first look"], said["share"]) == (0, 0.0)
-        assert (said["audited"], said["wrongly left out"]) == (cascade.audited, cascade.missed)
+        assert (said["audited"], said["wrongly left out"]) == (cascade.tally.audited, cascade.tally.missed)
+
+    def test_what_is_audited_does_not_depend_on_how_a_run_is_cut(self) -> None:
+        ensemble = small_ensemble(2)
+        whole = Cascade(ensemble, 1.0, 0.2)
+        found = np.concatenate([models for _, models in score_run(ensemble, RUN, preview=whole)])
+        audited = ~np.isnan(found[:, 1])
+        tallies = CascadeTally()
+        for span in ((0, 7), (7, 130), (130, 300)):
+            part = Cascade(ensemble, 1.0, 0.2)
+            models = np.concatenate([models for _, models in score_run(ensemble, RUN, preview=part, span=span)])
+            assert (~np.isnan(models[:, 1]) == audited[slice(*span)]).all()
+            tallies += part.tally
+        assert tallies == whole.tally
+        some = np.random.default_rng(0).permutation(300)[:50]
+        part = Cascade(ensemble, 1.0, 0.2)
+        models = np.concatenate([models for _, models in score_run(ensemble, RUN, some, preview=part)])
+        assert (~np.isnan(models[:, 1]) == audited[some]).all()
+        assert 35 < audited.sum() < 85  # 60 are expected, 7 more or less
+        drawn = Cascade(ensemble, 1.0)._drawn(np.arange(20_000))
+        assert 0 <= drawn.min() < 0.001
+        assert 0.999 < drawn.max() < 1
+        assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.03
 
     def test_less_precise_looks_are_given_room(self) -> None:
         ensemble = small_ensemble(2)
@@ -189,7 +211,7 @@ class TestCascade:
         ensemble = small_ensemble(2)
         held = predict._Held(predict.Engine(ensemble), Cascade(ensemble, 1.0), 8, 1000)
         while not held.is_full:
-            held.add(held._places, RUN.frames[:8], np.zeros((8, 2), np.float32))
+            held.add(held._places, RUN.frames[:8], np.zeros((8, 2), np.float32), np.arange(8))
         assert len(list(held.emptied())) == 7
 
     def test_settings(self) -> None:

@@ -71,12 +71,12 @@ class TestLowPrecision:
         preview = LowPrecision(ensemble, "bfloat16")
         found = np.concatenate([models for _, models in score_run(ensemble, run, preview=preview)])
         near = np.abs(found.mean(1) - threshold) <= 0.04
-        assert preview.again >= near.sum() > 0
+        assert preview.tally.again >= near.sum() > 0
         np.testing.assert_allclose(found[near], exact[near], atol=1e-6)
         np.testing.assert_array_equal(found.mean(1) >= threshold, exact.mean(1) >= threshold)
-        assert 0 < preview.difference < 0.02
+        assert 0 < preview.tally.difference < 0.02
         facts = preview.facts(100)
-        assert (facts["scored anew in float32"], facts["share"]) == (preview.again, round(preview.again / 100, 4))
+        assert (facts["scored anew in float32"], facts["share"]) == (preview.tally.again, preview.tally.again / 100)
 
     def test_what_a_cpu_only_emulates_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "cpu_name": "Testing 3000"})
