@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +21,15 @@ PACKAGES = (
     *("numpy", "scipy", "h5py", "hdf5plugin", "hydra-core", "omegaconf", "pydantic"),
 )
 
+CODE = ("spi_lightning", "hydra_plugins", "conf")  # folders of a checkout that decide on what a job does
+SUBMITTED = "SPI_LIGHTNING_SUBMITTED"  # in a job of a cluster, the environment's copy of submission()
+
 
 def provenance() -> dict[str, Any]:
-    """Versions, machine, command line, and the commit of a development checkout (None elsewhere)."""
+    """Versions, machine, command line, and the commit of a development checkout (None elsewhere).
+
+    A job that was submitted to a cluster also has what :func:`submission` said then, and whether the code is another.
+    """
     versions = {"spi-lightning": spi_lightning.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -33,7 +42,29 @@ def provenance() -> dict[str, Any]:
         "machine": {"system": system, "processor": _processor(), "cores": os.cpu_count()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": current_commit(),
+        "folder": os.getcwd(),  # from which relative paths of the config count
+        **_since_submission(),
     }
+
+
+def submission() -> dict[str, Any]:
+    """When, and with which code, a job is submitted that starts later, perhaps with other code: commit, changes."""
+    commit = current_commit()
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"time": now, "commit": commit, "changes": _changes(commit or "")}
+
+
+def _since_submission() -> dict[str, Any]:
+    if SUBMITTED not in os.environ:
+        return {}
+    then = json.loads(os.environ[SUBMITTED])
+    return {"submitted": then, "code changed since": _changes(then["commit"] or "") != then["changes"]}
+
+
+def _changes(commit: str) -> str | None:
+    """Fingerprint of how the package's code differs from a commit; None where it does not, or git cannot say."""
+    difference = _git("diff", commit, "--", *CODE) if re.fullmatch("[0-9a-f]{40}", commit) else None
+    return hashlib.sha256(difference.encode()).hexdigest()[:16] if difference else None
 
 
 def current_commit() -> str | None:
@@ -44,6 +75,18 @@ def current_commit() -> str | None:
 def uncommitted_changes() -> str | None:
     """Difference of a development checkout to its commit; None where there is none, or no checkout."""
     return _git("diff", "HEAD") or None
+
+
+def changed_since(commit: str) -> list[str] | None:
+    """Files of the package that a development checkout has otherwise than a commit; None where git cannot say.
+
+    Args:
+        commit: 40 hexadecimal digits; nothing else is handed to git.
+    """
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        return None
+    told = _git("diff", "--name-only", commit, "--", *CODE)
+    return None if told is None else told.splitlines()
 
 
 def _processor() -> str:
@@ -75,5 +118,8 @@ def write_json(path: Path, content: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text under a temporary name, then rename."""
     temporary = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

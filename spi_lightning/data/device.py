@@ -7,6 +7,13 @@ import torch
 from spi_lightning.errors import SpiError
 
 
+def computes_with(device: str) -> str:
+    """What rounding depends on besides the program: the name of a GPU, or the instructions of a CPU that torch uses."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability()
+
+
 def choose_device(name: str) -> str:
     """Turn ``auto`` into the best device at hand, and check any other name.
 
