@@ -18,7 +18,7 @@ from spi_lightning.analysis.em_images import EMPixels, em_pixels
 from spi_lightning.analysis.em_settings import EMSettings
 from spi_lightning.analysis.size import SizeSettings
 from spi_lightning.callbacks.psd import PowerSpectralDensity
-from spi_lightning.callbacks.results import put_figure, put_scalars
+from spi_lightning.callbacks.results import put_figure
 from spi_lightning.callbacks.size import ParticleSize
 from spi_lightning.callbacks.stage import Stage, beside, stage_of
 from spi_lightning.errors import SpiError, require
@@ -72,10 +72,6 @@ class ExpectationMaximisation(pl.Callback):
             seen, chosen = images.isfinite(), torch.from_numpy(classes.chosen)
             figure = class_page(images.nan_to_num(), seen, classes.measures, chosen, logarithm=self.em.logarithm)
             put_figure(trainer, f"classes_{file_name(names[0])}", figure)
-            put_scalars(
-                trainer,
-                {f"em/{names[0]}/similarity": classes.similarity, f"em/{names[0]}/chosen": int(classes.chosen.sum())},
-            )
 
     def _pixels(self, stage: Stage) -> EMPixels:
         centre, q = stage.run.geometry.centre, stage.findings.q

@@ -13,7 +13,7 @@ import torch
 from spi_lightning.analysis.contrast import FringeSettings, bootstrap_contrast, expected_spacing, fringe_contrast
 from spi_lightning.analysis.psd import angular_mean
 from spi_lightning.analysis.size import FACTORS
-from spi_lightning.callbacks.results import put_figure, put_scalars
+from spi_lightning.callbacks.results import put_figure
 from spi_lightning.callbacks.size import ParticleSize
 from spi_lightning.callbacks.stage import PatternBatch, beside, stage_of
 from spi_lightning.errors import require
@@ -64,12 +64,6 @@ class PowerSpectralDensity(pl.Callback):
             findings.selections[name] = judged = self._judged(findings, selection, factor)
             if judged.contrast is not None and judged.contrast.reasons[0]:
                 findings.notes.append(f"Selection '{name}' has no contrast: {judged.contrast.reasons[0]}")
-        contrasts = {
-            f"contrast/{name}": float(selection.contrast.value[0])
-            for name, selection in findings.selections.items()
-            if selection.contrast is not None
-        }
-        put_scalars(trainer, contrasts)
         if any(selection.psd is not None for selection in findings.selections.values()):
             put_figure(trainer, "psd", psd_figure(findings))
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from spi_lightning.analysis.size import Sizes, SizeSettings, fit_sizes
-from spi_lightning.callbacks.results import put_figure, put_scalars
+from spi_lightning.callbacks.results import put_figure
 from spi_lightning.callbacks.stage import stage_of
 from spi_lightning.progress import progress
 from spi_lightning.report.selection_figures import size_figure
@@ -50,11 +48,5 @@ class ParticleSize(pl.Callback):
         findings = stage_of(pl_module).findings
         if findings.sizes is None:
             return
-        diameters = findings.sizes.diameter.numpy()
-        medians: dict[str, Any] = {}
-        for name, selection in findings.selections.items():
-            own = diameters[findings.rows(selection.kept)]
-            medians[f"diameter/{name}"] = float(np.nanmedian(own)) if np.isfinite(own).any() else float("nan")
-        put_scalars(trainer, medians)
         if any(len(selection.kept) for selection in findings.selections.values()):
             put_figure(trainer, "sizes", size_figure(findings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader, Dataset
 
 from spi_lightning.analysis.psd import radial_bins
@@ -20,6 +19,7 @@ from spi_lightning.progress import progress
 from spi_lightning.reciprocal import ring_momentum
 from spi_lightning.selection.select import Plan, select_all
 from spi_lightning.selection.step import Context
+from spi_lightning.training.devices import lightning_devices
 from spi_lightning.training.flags import flags_restored
 from spi_lightning.training.quiet import lightning_quiet
 
@@ -125,7 +125,6 @@ def run_stage(
     callbacks: list[pl.Callback],
     folder: Path,
     device: str,
-    loggers: Sequence[Logger] = (),
 ) -> None:
     """Look at the measured patterns of a stage's findings, and make its selections.
 
@@ -134,16 +133,13 @@ def run_stage(
         callbacks: what to measure and to tell.
         folder: receives ``tables/`` and ``figures/``.
         device: cpu, cuda or cuda:N.
-        loggers: are told the results besides.
     """
-    kind, _, index = device.partition(":")
     with lightning_quiet(), flags_restored():
         trainer = pl.Trainer(
+            **lightning_devices(device),
             default_root_dir=folder,
-            accelerator={"cpu": "cpu", "cuda": "gpu"}[kind],
-            devices=[int(index)] if index else 1,
             callbacks=callbacks,
-            logger=list(loggers) or False,
+            logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,

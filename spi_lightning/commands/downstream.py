@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-
-from pytorch_lightning.loggers import Logger
 
 from spi_lightning.callbacks.stage import Stage, run_stage
 from spi_lightning.commands.scored import Scored, scores_elsewhere
@@ -35,7 +32,6 @@ def analyse(
     scored: Scored,
     wanted: TrainConfig | PredictConfig | SelectConfig,
     device: str,
-    loggers: Sequence[Logger] = (),
 ) -> dict[str, float | int | None]:
     """Make the selections of a scored run, into ``selection.h5``, ``tables/`` and ``figures/``.
 
@@ -46,7 +42,6 @@ def analyse(
         scored: its patterns and scores; the findings are filled.
         wanted: says which callbacks, steps and selections.
         device: auto, cpu, cuda or cuda:N.
-        loggers: are told the results besides.
 
     Returns:
         Patterns and contrast of each selection, by name.
@@ -60,7 +55,7 @@ def analyse(
     new = folder / NEW
     shutil.rmtree(new, ignore_errors=True)  # of a job that was killed
     (new / "tables").mkdir(parents=True)
-    run_stage(stage, callbacks, new, choose_device(device), loggers)
+    run_stage(stage, callbacks, new, choose_device(device))
     rows = selection_rows(findings, scored.truth, stage.paper)
     write_selections(new / "tables", rows, findings)
     write_findings(new / "selection.h5", findings, scored.run.fingerprint(), scored.source)

@@ -34,11 +34,12 @@ def evaluate(config: EvaluateConfig, job: Job) -> None:
     """Evaluate the run ``config.run``, all of whose folds must be trained."""
     import dataclasses
 
-    from spi_lightning.commands.parts import open_patterns, read_train_config
+    from spi_lightning.commands.parts import loggers_of, open_patterns, read_train_config
     from spi_lightning.config.scope import sole_job
     from spi_lightning.data.split_file import read_splits
     from spi_lightning.data.truth import read_truth
     from spi_lightning.inference.thresholds import ThresholdSettings
+    from spi_lightning.tracking.session import tracked
 
     folder = Path(str(config.run))
     trained = read_train_config(folder)
@@ -52,6 +53,8 @@ def evaluate(config: EvaluateConfig, job: Job) -> None:
         run = open_patterns(trained)
         truth = read_truth(run, trained.truth)
         evaluate_run(folder, trained, run, read_splits(folder / "splits.json", run), truth, job)
+        with tracked(loggers_of(trained), folder) as runs:
+            runs.publish()
 
 
 def evaluate_run(
@@ -71,7 +74,6 @@ def evaluate_run(
         SpiError: a fold is not finished; or the wanted precision cannot be reached.
     """
     import numpy as np
-    from pytorch_lightning.loggers import TensorBoardLogger
 
     from spi_lightning.commands.downstream import analyse
     from spi_lightning.commands.scored import scored_training
@@ -100,9 +102,8 @@ def evaluate_run(
     draw_patterns(figures, run, splits.labels, truth, scored if len(splits.test) else judged[0], threshold)
     draw_training(figures, {f"fold {k}": folder / "folds" / str(k) / "history.csv" for k in range(len(folds))})
     if config.callbacks or config.selections:  # an earlier version's config has none, and spi-select makes some
-        loggers = [TensorBoardLogger(folder, "tensorboard", version="ensemble")] if config.trainer.tensorboard else []
         everything = scored_training(folder, config, run, splits, truth)
-        facts |= analyse(folder, everything, config, config.device, loggers)
+        facts |= analyse(folder, everything, config, config.device)
     job.record({"threshold": threshold, **facts})
     write_page(folder)
     for name in ("tables", "figures", "report.html", "scores.h5", "selection.h5", "ensemble"):

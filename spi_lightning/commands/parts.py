@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spi_lightning.config.check import checked
+from spi_lightning.config.earlier import without_retired
 from spi_lightning.config.predict_schema import PredictConfig
 from spi_lightning.config.targets import instantiate
 from spi_lightning.config.train_schema import TrainConfig
@@ -23,6 +24,7 @@ from spi_lightning.patterns import open_run
 from spi_lightning.patterns.prepare import prepare
 from spi_lightning.patterns.prepared import PreparedRun
 from spi_lightning.patterns.settings import PrepareSettings
+from spi_lightning.tracking.run import Logger
 from spi_lightning.training.recipe import Recipe
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ def read_config(kind: type[T], folder: Path, what: str) -> T:
         said = " ".join(str(error).split())
         raise SpiError(f"{path}: not the config of {what} ({said}). Give run=FOLDER of one.") from None
     try:
-        return checked(kind, values)
+        return checked(kind, without_retired(values))
     except SpiError as error:
         raise SpiError(f"{path} is not the config of {what}, or of another version's. {error}") from None
 
@@ -114,7 +116,14 @@ def training_recipe(config: TrainConfig, normalisation: Normalisation) -> Recipe
         seed=config.seed,
         device=choose_device(config.device),
         workers=config.workers,
+        loggers=loggers_of(config),
     )
+
+
+def loggers_of(config: TrainConfig) -> dict[str, Logger]:
+    """The loggers that are switched on, by name."""
+    blocks = {name: block for name, block in config.logger.items() if block is not None}
+    return {name: instantiate(block, f"logger.{name}", "logger") for name, block in blocks.items()}
 
 
 def about(splits: Splits) -> list[str]:

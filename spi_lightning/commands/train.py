@@ -21,7 +21,8 @@ FLOAT32 = 4  # bytes
 
 def main() -> None:
     """Entry point of the console script."""
-    launch("train", _schema, train, Rerun(resumable=True, may_change=MAY_CHANGE, refuse=_refuse, whole=_whole))
+    rerun = Rerun(True, False, MAY_CHANGE, _refuse, whole, part="fold", gatherable=_gatherable)
+    launch("train", _schema, train, rerun)
 
 
 def _schema() -> type[TrainConfig]:
@@ -41,33 +42,57 @@ def _refuse(config: TrainConfig, folder: Path, config_yaml: str) -> None:
         raise SpiError(f"run: {folder} is an ensemble, of another training. Give another run=FOLDER.")
 
 
-def _whole(config: TrainConfig, folder: Path) -> bool:
+def whole(config: TrainConfig, folder: Path) -> bool:
     """Whether all that a complete training leaves is still there."""
     if config.fold is not None:
         return (folder / "predictions.h5").exists()
-    folds = [folder / "folds" / str(fold) / "predictions.h5" for fold in range(config.split.folds)]
-    return all(path.exists() for path in (*folds, folder / "ensemble" / "ensemble.json", folder / "scores.h5"))
+    results = (folder / "ensemble" / "ensemble.json", folder / "scores.h5")
+    return _gatherable(config, folder) and all(path.exists() for path in results)
 
 
-def train(config: TrainConfig, job: Job) -> None:
-    """Train all folds and evaluate the ensemble; or one fold alone, in ``RUN/folds/K``."""
+def _gatherable(config: TrainConfig, folder: Path) -> bool:
+    """Whether all folds are trained."""
+    return all((folder / "folds" / str(fold) / "predictions.h5").exists() for fold in range(config.split.folds))
+
+
+def train(config: TrainConfig, job: Job, threads: tuple[int, ...] | None = None) -> None:
+    """Train all folds and evaluate the ensemble; or one fold alone, in ``RUN/folds/K``.
+
+    Args:
+        config: what to train.
+        job: whose folder and record it is.
+        threads: of each fold, on which rounding depends; None: as many as suit this machine.
+    """
+    from dataclasses import replace
+    from functools import partial
+
+    import torch
+
     from spi_lightning.commands.evaluate import evaluate_run
-    from spi_lightning.commands.parts import about, open_patterns, training_recipe
+    from spi_lightning.commands.parts import about, loggers_of, open_patterns, training_recipe
     from spi_lightning.config.targets import instantiate
-    from spi_lightning.data.device import choose_device
+    from spi_lightning.cores import available_cores
+    from spi_lightning.data.device import choose_device, computes_with
+    from spi_lightning.data.splits import labels_fingerprint
     from spi_lightning.data.training_set import load_training_set
     from spi_lightning.data.truth import read_truth
     from spi_lightning.progress import progress
     from spi_lightning.report.evaluation import draw_augmentation
+    from spi_lightning.tracking.session import check_installed, tracked
     from spi_lightning.training.at_once import share_out
-    from spi_lightning.training.fold import check_device, train_fold
+    from spi_lightning.training.devices import check_devices
+    from spi_lightning.training.fold import check_device
     from spi_lightning.training.shared import settled_normalisation, settled_splits
-    from spi_lightning.training.side_by_side import train_folds
+    from spi_lightning.training.side_by_side import train_folds, train_one
+    from spi_lightning.training.study import report_folds
 
     # What is not there, or cannot be built, is told before anything is read.
-    check_device(config.trainer, choose_device(config.device))
+    device = choose_device(config.device)
+    check_device(config.trainer, device)
+    check_devices(config.trainer.devices, device, config.folds_at_once)
     for role in ("model", "loss", "augmentation"):
         instantiate(getattr(config, role), role, role)
+    check_installed(loggers_of(config))
     folder = job.folder if config.fold is None else job.folder.parents[1]
     run = open_patterns(config)
     truth = read_truth(run, config.truth)  # not used before the end, but whether it is there is told now
@@ -84,7 +109,11 @@ def train(config: TrainConfig, job: Job) -> None:
             "training patterns": len(splits.training),
             "test patterns": len(splits.test),
             "normalisation": vars(recipe.normalisation),
+            "truth": None if truth is None else labels_fingerprint(truth),
             "device": recipe.device,
+            "devices of each fold": config.trainer.devices,
+            "computes with": computes_with(recipe.device),
+            "threads": torch.get_num_threads(),
             "found": run.found,
             "notes": run.notes,
         }
@@ -92,7 +121,9 @@ def train(config: TrainConfig, job: Job) -> None:
     if config.fold in (None, 0):
         draw_augmentation(folder / "figures", training_set, recipe.pipeline, recipe.normalisation)
     if config.fold is not None:
-        train_fold(recipe, training_set, splits, config.fold, job.folder)
+        cores = available_cores() // config.trainer.devices
+        job.record({"threads of this fold": config.trainer.threads or max(1, cores)})
+        train_one(recipe, training_set, splits, config.fold, job.folder)
         return
     sharing = share_out(
         config.split.folds,
@@ -100,7 +131,17 @@ def train(config: TrainConfig, job: Job) -> None:
         config.trainer.threads,
         recipe.device,
         config.sampler.batch_size * math.prod(run.shape) * FLOAT32,
+        config.trainer.devices,
     )
+    if threads is not None:
+        sharing = replace(sharing, threads=threads)
     job.record({"folds at once": sharing.processes, "threads of each fold": sharing.threads})
-    train_folds(recipe, training_set, splits, folder / "folds", sharing)
-    evaluate_run(folder, config, run, splits, truth, job)
+    with tracked(recipe.loggers, folder) as runs:
+        if config.search is None:
+            train_folds(recipe, training_set, splits, folder / "folds", sharing)
+        else:
+            report = partial(report_folds, config.search, folder / "folds", splits)
+            train_folds(recipe, training_set, splits, folder / "folds", sharing, report)
+            report()  # of folds that an earlier start has finished
+        evaluate_run(folder, config, run, splits, truth, job)
+        runs.publish()

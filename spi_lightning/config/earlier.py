@@ -14,7 +14,14 @@ from spi_lightning.errors import SpiError
 from spi_lightning.provenance import write_text
 
 # Settings that do not change a result but for rounding, or that say which part of it to make.
-HARMLESS = ("run", "workers", "folds_at_once", "device", "fold", "trainer.threads", "trainer.compile")
+HARMLESS = (
+    *("run", "workers", "folds_at_once", "device", "fold", "trainer.threads", "trainer.compile"),
+    *("logger", "trainer.log_every", "part", "parts"),
+)
+# Settings of earlier versions, which mean nothing any more.
+RETIRED = ("trainer.tensorboard",)
+# Settings that earlier versions did not have, at what those did.
+ADDED = {"trainer.devices": 1, "range": 16384}
 # Settings of what follows the scores.
 DOWNSTREAM = ("callbacks", "steps", "selections", "moresh")
 LONGEST = 80  # characters of a value in a message
@@ -34,7 +41,7 @@ def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = 
         SpiError: it was a job with other settings, which is not overwritten.
     """
     try:
-        before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        before = without_retired(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
         status = folder / "status.json"
         state = str(json.loads(status.read_text(encoding="utf-8"))["state"]) if status.exists() else None
     except FileNotFoundError:
@@ -56,6 +63,14 @@ def earlier_state(folder: Path, config_yaml: str, may_change: tuple[str, ...] = 
         )
         raise SpiError(f"run: {folder} holds a job with other settings ({'; '.join(changed[:3])}{more}). {remedy}.")
     return state
+
+
+def without_retired(values: Any, prefix: str = "") -> Any:
+    """What a config says, without the settings of earlier versions that mean nothing any more."""
+    if not isinstance(values, dict):
+        return values
+    kept = {key: value for key, value in values.items() if f"{prefix}{key}" not in RETIRED}
+    return {key: without_retired(value, f"{prefix}{key}.") for key, value in kept.items()}
 
 
 def claim(folder: Path, config_yaml: str, may_change: tuple[str, ...]) -> None:
@@ -87,6 +102,8 @@ def _differences(before: Any, now: Any, free: tuple[str, ...], key: str = "") ->
         inner = ((before.get(name), now.get(name), f"{key}.{name}" if key else str(name)) for name in names)
         return [line for old, new, name in inner for line in _differences(old, new, free, name)]
     if before == now or (before is None and key in DOWNSTREAM):  # versions before these had none of them
+        return []
+    if before is None and key in ADDED and now == ADDED[key]:
         return []
     return [f"{key} is {_short(before)} there and {_short(now)} here"]
 

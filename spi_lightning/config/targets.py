@@ -31,11 +31,13 @@ ALLOWED = {
     "scheduler": ("spi_lightning.training.schedules",),
     "callback": ("spi_lightning.callbacks",),
     "step": ("spi_lightning.selection.steps",),
+    "logger": ("spi_lightning.tracking",),
 }
 MARKS = {
     "augmentation": "in_workers",
     "callback": "state_key",
     "step": "verdict",
+    "logger": "package",
 }  # what tells the classes that are meant from those that they are made of
 ENTRY_POINTS = "spi_lightning.targets"  # name = "module"
 

@@ -16,8 +16,9 @@ from spi_lightning.errors import SpiError, require
 from spi_lightning.inference.ensemble import check_mirrors
 from spi_lightning.inference.mirroring import Mirror
 from spi_lightning.inference.thresholds import ThresholdSettings
-from spi_lightning.instrument import Geometry
+from spi_lightning.instrument import Geometry, check_given
 from spi_lightning.training.settings import TrainerSettings
+from spi_lightning.training.study import SearchSettings
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,29 @@ class TrainConfig:
     steps: Steps = field(default_factory=dict)
     selections: Selections = field(default_factory=dict)
     moresh: str | None = None  # for selections=paper, which asks for it
+    search: SearchSettings | None = None
+    logger: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "0 (none besides the main process) or more")
         at_once = self.folds_at_once
         require(at_once is None or at_once >= 1, "folds_at_once", at_once, "1 or more, or null for as many as pay")
         require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+        check_given(self.instrument)
         if self.fold is not None and not 0 <= self.fold < self.split.folds:
             raise SpiError(
                 f"fold is {self.fold}; with split.folds={self.split.folds} they go from 0 to {self.split.folds - 1}, "
                 "and null trains them all."
             )
+        size, devices = self.sampler.batch_size, self.trainer.devices
+        if size % devices:
+            raise SpiError(
+                f"sampler.batch_size is {size}, which trainer.devices={devices} cannot share evenly. Choose a multiple "
+                f"of {devices}, or another number of devices."
+            )
+        for name, block in self.logger.items():
+            if block is not None:
+                check_target(block, f"logger.{name}", "logger")
         for role in ("augmentation", "model", "loss", "optimizer", "scheduler"):
             check_target(getattr(self, role), role, role)
         check_downstream(self.callbacks, self.steps, self.selections)

@@ -23,16 +23,18 @@ class Sharing:
 
     Attributes:
         processes: folds at the same time, at most.
-        threads: of each fold.
+        threads: of each fold; where several devices share it, of each of their processes.
         cores: threads at the same time, at most, unless a single fold has more.
+        devices: that share each fold.
     """
 
     processes: int
     threads: tuple[int, ...]
     cores: int
+    devices: int = 1
 
 
-def share_out(folds: int, wanted: int | None, threads: int, device: str, batch_bytes: int) -> Sharing:
+def share_out(folds: int, wanted: int | None, threads: int, device: str, batch_bytes: int, devices: int = 1) -> Sharing:
     """Share out the cores of this machine.
 
     How many threads a fold has does not depend on which folds are finished, nor on the memory that happens to be free:
@@ -41,21 +43,23 @@ def share_out(folds: int, wanted: int | None, threads: int, device: str, batch_b
     Args:
         folds: of the run, finished or not.
         wanted: folds at once; None: on a CPU one a core, as far as memory allows; on a GPU :data:`ON_A_GPU`.
-        threads: of each fold; 0: the cores divided by the folds at once, the last folds having those of all that are
-            finished by then.
+        threads: of each fold's processes; 0: the cores divided by the processes at once, the last folds having those
+            of all that are finished by then.
         device: cpu, cuda or cuda:N.
         batch_bytes: of the patterns of a batch in float32.
+        devices: that share each fold: GPUs, or processes on a CPU.
     """
     cores = available_cores()
     if device != "cpu":
         at_once = min(folds, wanted or ON_A_GPU)
         fit = at_once
     else:
-        at_once = min(folds, wanted or max(1, cores // (threads or 1)))
-        fit = at_once if wanted else max(1, min(at_once, _free_memory() // (PROCESS + TIMES_BATCH * batch_bytes)))
+        at_once = min(folds, wanted or max(1, cores // (devices * (threads or 1))))
+        each_needs = devices * PROCESS + TIMES_BATCH * batch_bytes
+        fit = at_once if wanted else max(1, min(at_once, _free_memory() // each_needs))
     rounds = [min(at_once, folds - fold // at_once * at_once) for fold in range(folds)]
-    each = tuple(threads or max(1, cores // size) for size in rounds)
-    return Sharing(fit, each, max(cores, at_once * each[0]))
+    each = tuple(threads or max(1, cores // (devices * size)) for size in rounds)
+    return Sharing(fit, each, max(cores, at_once * devices * each[0]), devices)
 
 
 def _free_memory() -> int:

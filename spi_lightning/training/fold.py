@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -10,8 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
-from torch import nn
+from torch import distributed, nn
 
 from spi_lightning.cores import available_cores
 from spi_lightning.data.datamodule import SpiDataModule
@@ -24,19 +24,26 @@ from spi_lightning.inference.folding import folded
 from spi_lightning.inference.scores import Origin, score_file
 from spi_lightning.memory import keep_heap
 from spi_lightning.progress import progress
+from spi_lightning.tracking.session import Runs, tracked
 from spi_lightning.training.callbacks import EpochSeed, FoldProgress, History
 from spi_lightning.training.compilation import check_compiler
+from spi_lightning.training.curves import Curves
+from spi_lightning.training.devices import OwnSignals, lightning_devices
 from spi_lightning.training.flags import fill_new_memory, flags_restored
 from spi_lightning.training.module import MONITORED, SingleHitModule
 from spi_lightning.training.quiet import lightning_quiet
 from spi_lightning.training.recipe import Recipe
 from spi_lightning.training.settings import TrainerSettings
+from spi_lightning.training.whole_checkpoints import WholeCheckpoints
 
 PREDICTIONS = "predictions.h5"  # written last: where it is, the fold is finished
 
 
 def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> None:
     """Train a fold to its end, from its last checkpoint where there is one, and predict what it has not seen.
+
+    Where several devices share it (``recipe.trainer.devices``), each has a process that calls this, and the first one
+    writes and predicts.
 
     Args:
         recipe: how.
@@ -54,7 +61,11 @@ def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: 
     with flags_restored():
         if recipe.device == "cpu":
             torch.set_num_threads(recipe.trainer.threads or available_cores())
-        _fit(recipe, training_set, splits, fold, folder)
+        rank = distributed.get_rank() if distributed.is_initialized() else 0
+        with tracked({} if rank else recipe.loggers, folder.parents[1], fold) as runs:
+            first = _fit(recipe, training_set, splits, fold, folder, runs)
+        if not first:
+            return
         network = recipe.network()
         load_weights(network, folder / f"{recipe.checkpoint}.ckpt")
         unseen = splits.validation_of(fold)
@@ -93,9 +104,11 @@ def load_weights(network: nn.Module, checkpoint: Path) -> None:
         ) from None
 
 
-def _fit(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> None:
+def _fit(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path, runs: Runs) -> bool:
+    """Train; whether this is the fold's first device, or its only one."""
     last = folder / "last.ckpt"
-    fit = set_up(recipe, training_set, splits, fold, folder)
+    curves = [Curves(runs, recipe.trainer.log_every)] if len(runs) else []
+    fit = set_up(recipe, training_set, splits, fold, folder, curves)
     network = fit.module.network
     if last.exists():
         load_weights(network, last)  # tells in a sentence what Lightning would tell in a traceback
@@ -105,6 +118,7 @@ def _fit(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, f
             f"Fold {fold}: the weights are not finite any more. Lower optimizer.lr, or set trainer.gradient_clip."
         )
     fit.trainer.save_checkpoint(last)  # the end, also where trainer.validate_every does not divide the epochs
+    return fit.trainer.is_global_zero
 
 
 class Fit(NamedTuple):
@@ -115,8 +129,15 @@ class Fit(NamedTuple):
     data: SpiDataModule
 
 
-def set_up(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> Fit:
-    """Prepare the training of a fold; the arguments are those of :func:`train_fold`."""
+def set_up(
+    recipe: Recipe,
+    training_set: TrainingSet,
+    splits: Splits,
+    fold: int,
+    folder: Path,
+    callbacks: Sequence[Callback] = (),
+) -> Fit:
+    """Prepare the training of a fold; the arguments are those of :func:`train_fold`, and callbacks besides."""
     keep_heap()
     fill_new_memory(False)  # nothing reads what deterministic algorithms would put there, and it takes time
     torch.manual_seed(hashed_seed(recipe.seed, fold))
@@ -140,7 +161,7 @@ def set_up(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int,
         workers=recipe.workers if recipe.pipeline.in_workers else 0,
     )
     with lightning_quiet():
-        return Fit(_trainer(recipe, fold, folder), module, data)
+        return Fit(_trainer(recipe, fold, folder, callbacks), module, data)
 
 
 def run(fit: Fit, checkpoint: Path | None = None) -> None:
@@ -149,7 +170,7 @@ def run(fit: Fit, checkpoint: Path | None = None) -> None:
         fit.trainer.fit(fit.module, fit.data, ckpt_path=None if checkpoint is None else str(checkpoint))
 
 
-def _trainer(recipe: Recipe, fold: int, folder: Path) -> pl.Trainer:
+def _trainer(recipe: Recipe, fold: int, folder: Path, more: Sequence[Callback]) -> pl.Trainer:
     settings = recipe.trainer
     every: dict[str, Any] = {"every_n_epochs": settings.validate_every, "enable_version_counter": False}
     callbacks: list[Callback] = [
@@ -159,12 +180,13 @@ def _trainer(recipe: Recipe, fold: int, folder: Path) -> pl.Trainer:
         EpochSeed(recipe.seed, fold),
         FoldProgress(f"Fold {fold}"),
         History(folder / "history.csv"),
+        *more,
     ]
-    kind, _, index = recipe.device.partition(":")
+    if settings.devices > 1:
+        callbacks.append(OwnSignals())
     return pl.Trainer(
+        **lightning_devices(recipe.device, settings.devices, WholeCheckpoints()),
         default_root_dir=folder,
-        accelerator={"cpu": "cpu", "cuda": "gpu"}[kind],
-        devices=[int(index)] if index else 1,
         max_epochs=settings.epochs,
         precision=settings.precision,
         gradient_clip_val=settings.gradient_clip,
@@ -174,7 +196,7 @@ def _trainer(recipe: Recipe, fold: int, folder: Path) -> pl.Trainer:
         benchmark=False,
         use_distributed_sampler=False,  # the data module's samplers know their rank
         callbacks=callbacks,
-        logger=TensorBoardLogger(folder, "tensorboard", version="") if settings.tensorboard else False,
+        logger=False,  # Curves tells them
         enable_progress_bar=False,
         enable_model_summary=False,
     )

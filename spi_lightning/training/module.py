@@ -23,6 +23,7 @@ from spi_lightning.data.normalisation import Normalisation
 from spi_lightning.inference.engine import logits_of
 from spi_lightning.inference.folding import folded
 from spi_lightning.training.compilation import compiled
+from spi_lightning.training.devices import share_buffers, share_of_weights
 
 MONITORED = "val/average_precision"  # does not depend on a threshold, nor on how many of the patterns are single hits
 
@@ -68,14 +69,16 @@ class SingleHitModule(pl.LightningModule):
         # A function beside the network: a second module would put its weights into checkpoints under another name.
         self._trained = network.__call__ if compile_for is None else compiled(network, compile_for)
         self._validated: list[tuple[torch.Tensor, torch.Tensor]] = []
+        kinds = {
+            "precision": BinaryPrecision,
+            "recall": BinaryRecall,
+            "f1": BinaryF1Score,
+            "average_precision": BinaryAveragePrecision,
+            "auroc": BinaryAUROC,
+        }
         self.metrics = MetricCollection(
-            {
-                "precision": BinaryPrecision(),
-                "recall": BinaryRecall(),
-                "f1": BinaryF1Score(),
-                "average_precision": BinaryAveragePrecision(),
-                "auroc": BinaryAUROC(),
-            },
+            # Every device sees the whole fold: collected from all of them, patterns would count several times.
+            {name: kind(sync_on_compute=False) for name, kind in kinds.items()},
             prefix="val/",
         )
 
@@ -90,6 +93,8 @@ class SingleHitModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch."""
         loss = self.loss(self(batch.patterns), batch.labels)
+        if self.trainer.world_size > 1:
+            loss = loss * share_of_weights(self.loss, batch.labels)
         self._losses.add_(loss.detach())
         self._steps += 1
         return loss
@@ -102,6 +107,8 @@ class SingleHitModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Make the network's fast form for prediction."""
+        if self.trainer.world_size > 1:
+            share_buffers(self.network)
         self._logits_of = partial(logits_of, folded(self.network), normalisation=self.normalisation)
 
     def validation_step(self, batch: LabelledCounts, batch_idx: int) -> None:

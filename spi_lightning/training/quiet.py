@@ -13,6 +13,7 @@ UNSAID = (
     ".*exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",
     "predict returned None.*",
+    ".*`srun` command is available.*",
 )
 
 

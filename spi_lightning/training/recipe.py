@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from spi_lightning.augmentation.pipeline import Pipeline
 from spi_lightning.data.normalisation import Normalisation
 from spi_lightning.data.sampler import SamplerSettings
 from spi_lightning.inference.mirroring import Mirror
+from spi_lightning.tracking.run import Logger
 from spi_lightning.training.module import Schedule
 from spi_lightning.training.settings import TrainerSettings
 
@@ -34,6 +35,7 @@ class Recipe:
         seed: of weights, sampling and augmentation.
         device: cpu, cuda or cuda:N.
         workers: processes that augment; none are used where the pipeline runs on the model's device.
+        loggers: that are told of the training, by name.
     """
 
     network: Callable[[], nn.Module]
@@ -49,3 +51,4 @@ class Recipe:
     seed: int
     device: str
     workers: int
+    loggers: Mapping[str, Logger] = field(default_factory=dict)

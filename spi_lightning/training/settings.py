@@ -20,8 +20,9 @@ class TrainerSettings:
         precision: as Lightning calls it.
         compile: compile the network's training.
         gradient_clip: longest gradient; None leaves it as it is.
-        threads: of computation on a CPU, of each fold; 0: the cores, shared out among the folds at once.
-        tensorboard: also write events for TensorBoard.
+        threads: of computation on a CPU, of each process; 0: the cores, shared out among the folds at once.
+        log_every: iterations; the loss of a batch and the learning rate are told to loggers as often.
+        devices: that share each batch of a fold: GPUs, or processes on a CPU.
     """
 
     epochs: int
@@ -30,7 +31,8 @@ class TrainerSettings:
     compile: bool
     gradient_clip: float | None
     threads: int
-    tensorboard: bool
+    log_every: int = 50  # configs of earlier versions do not say it
+    devices: int = 1  # as all trainings of earlier versions
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "trainer.epochs", self.epochs, "1 or more")
@@ -40,4 +42,6 @@ class TrainerSettings:
         )
         clip = self.gradient_clip
         require(clip is None or clip > 0, "trainer.gradient_clip", clip, "positive, or null")
+        require(self.log_every >= 1, "trainer.log_every", self.log_every, "1 or more iterations")
         require(self.threads >= 0, "trainer.threads", self.threads, "0 (one a core) or more")
+        require(self.devices >= 1, "trainer.devices", self.devices, "1 or more")

@@ -1,4 +1,4 @@
-"""Training all folds of a run: one after the other, or several at once, each in a process of its own."""
+"""Training folds in processes: several folds at once, and several devices that share a fold."""
 
 from __future__ import annotations
 
@@ -6,35 +6,41 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from spi_lightning.config.launch import STOPPED_BY_SIGTERM
 from spi_lightning.config.scope import sole_job
+from spi_lightning.cores import available_cores
 from spi_lightning.data.splits import Splits
 from spi_lightning.data.training_set import TrainingSet
 from spi_lightning.errors import SpiError
-from spi_lightning.progress import Standing, bars, progress_told_to
+from spi_lightning.progress import Standing, bars
 from spi_lightning.training.at_once import Sharing
 from spi_lightning.training.fold import PREDICTIONS, train_fold
+from spi_lightning.training.process import PATIENCE, Failure, Place, Work, train_here
 from spi_lightning.training.recipe import Recipe
 
 log = logging.getLogger("spi_lightning")
 
-PATIENCE = 10.0  # seconds that a process may take to end when it is told to
+OWN = "partial"  # files of this process alone, which sole_job removes, should it be killed
 
 
-def train_folds(recipe: Recipe, training_set: TrainingSet, splits: Splits, folder: Path, sharing: Sharing) -> None:
+def train_folds(
+    recipe: Recipe,
+    training_set: TrainingSet,
+    splits: Splits,
+    folder: Path,
+    sharing: Sharing,
+    after_fold: Callable[[], None] = lambda: None,
+) -> None:
     """Train every fold that is not finished yet.
 
     Weights do not depend on how many folds are trained at once, but for the rounding of other numbers of threads.
@@ -45,106 +51,130 @@ def train_folds(recipe: Recipe, training_set: TrainingSet, splits: Splits, folde
         splits: which of them belong to which fold.
         folder: receives a folder for each fold (:func:`~spi_lightning.training.fold.train_fold`), which is locked as
             long as the fold is trained.
-        sharing: of the machine. A single fold, or one at a time, is trained in this process.
+        sharing: of the machine. A single fold, or one at a time, is trained in this process, if on one device.
+        after_fold: is called after each fold that has been trained; what it raises ends the others.
 
     Raises:
         SpiError: a fold failed. Of several at once, the others have been trained before.
     """
     unfinished = [fold for fold in range(len(splits.folds)) if not (folder / str(fold) / PREDICTIONS).exists()]
-    if min(sharing.processes, len(unfinished)) > 1:
-        with _counts_in_a_file(folder, training_set.counts) as counts:
-            share = _Share(recipe, replace(training_set, counts=training_set.counts[:0]), counts, splits, folder)
-            _in_processes(share, unfinished, sharing)
+    if unfinished and (sharing.devices > 1 or min(sharing.processes, len(unfinished)) > 1):
+        _in_processes(recipe, training_set, splits, unfinished, folder, sharing, after_fold, locked=False)
         return
     for fold in unfinished:
         place = folder / str(fold)
         with sole_job(place):  # a job that trains one fold may be at work there
-            train_fold(_with_threads(recipe, sharing.threads[fold]), training_set, splits, fold, place)
+            settings = replace(recipe, trainer=replace(recipe.trainer, threads=sharing.threads[fold]))
+            train_fold(settings, training_set, splits, fold, place)
+        after_fold()
 
 
-@dataclass(frozen=True)
-class _Share:
-    """What all processes are given.
+def train_one(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: int, folder: Path) -> None:
+    """Train a fold alone: in this process, or on several devices in as many.
 
-    Attributes:
+    Args:
         recipe: how.
-        training_set: without its counts.
-        counts: file that they are in.
-        splits: of the run.
-        folder: of the folds' folders.
-    """
+        training_set: the labelled patterns.
+        splits: which of them belong to which fold.
+        fold: its number.
+        folder: its own, named by the number, which this job has locked.
 
-    recipe: Recipe
-    training_set: TrainingSet
-    counts: Path
-    splits: Splits
-    folder: Path
+    Raises:
+        SpiError: it failed.
+    """
+    devices = recipe.trainer.devices
+    if devices == 1:
+        train_fold(recipe, training_set, splits, fold, folder)
+    elif not (folder / PREDICTIONS).exists():
+        cores = available_cores()
+        threads = recipe.trainer.threads or max(1, cores // devices)
+        sharing = Sharing(1, (threads,) * len(splits.folds), cores, devices)
+        _in_processes(recipe, training_set, splits, [fold], folder.parent, sharing, lambda: None, locked=True)
 
 
 @dataclass
 class _Child:
-    """A fold that is being trained.
+    """A process that trains a fold, alone or with others.
 
     Attributes:
-        fold: its number.
-        process: that does it.
-        threads: of the process.
-        output: file for what it would print.
+        place: which one it is.
+        process: itself.
         failure: what it said before it gave up.
+        ended: whether it was told to end.
     """
 
-    fold: int
+    place: Place
     process: multiprocessing.process.BaseProcess
-    threads: int
-    output: Path
-    failure: str | None = None
+    failure: Failure | None = None
+    ended: bool = False
+
+
+_Running = dict[Connection, _Child]
 
 
 @contextmanager
 def _counts_in_a_file(folder: Path, counts: np.ndarray) -> Iterator[Path]:
     """Counts in a file that all processes map, so that the machine holds them once; /dev/shm is often too small."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"counts.npy.partial-{os.getpid()}"  # which sole_job removes, should this process be killed
+    path = folder / f"counts.npy.{OWN}-{os.getpid()}"
     try:
         try:
             with open(path, "wb") as file:
                 np.save(file, counts)
         except OSError as error:
             raise SpiError(
-                f"{path} cannot be written ({error.strerror}): folds that are trained at once need {counts.nbytes:.1e} "
-                "bytes there for their patterns. Free some space, or set folds_at_once=1."
+                f"{path} cannot be written ({error.strerror}): folds that are trained in processes of their own need "
+                f"{counts.nbytes:.1e} bytes there for their patterns. Free some space, or set folds_at_once=1 "
+                "trainer.devices=1."
             ) from None
         yield path
     finally:
         path.unlink(missing_ok=True)
 
 
-def _in_processes(share: _Share, folds: list[int], sharing: Sharing) -> None:
-    """Train folds side by side until all have ended; raise what they failed of."""
-    waiting, failures = deque(folds), dict[int, str]()
-    running: dict[Connection, _Child] = {}
-    with bars() as show:
+def _in_processes(
+    recipe: Recipe,
+    training_set: TrainingSet,
+    splits: Splits,
+    folds: list[int],
+    folder: Path,
+    sharing: Sharing,
+    after_fold: Callable[[], None],
+    *,
+    locked: bool,
+) -> None:
+    """Train folds in processes until all have ended; raise what they failed of."""
+    scratch = folder / str(folds[0]) if locked else folder
+    waiting, failures, running = deque(folds), dict[int, str](), _Running()
+    with _counts_in_a_file(scratch, training_set.counts) as counts, bars() as show:
+        without_counts = replace(training_set, counts=training_set.counts[:0])
+        work = Work(recipe, without_counts, counts, splits, folder, scratch, locked)
         try:
             while waiting or running:
                 while waiting and _has_room(sharing, running, waiting[0]):
-                    _start(share, waiting.popleft(), sharing, running)
+                    _start(work, waiting.popleft(), sharing, running)
                 for connection in wait(list(running)):
                     assert isinstance(connection, Connection)
+                    if connection not in running:  # of a fold that another of its processes has just ended
+                        continue
                     child = running[connection]
                     try:
                         said = connection.recv()
                     except (EOFError, OSError):  # it has ended, perhaps in the middle of a sentence
-                        failure = _ended(child)
-                        del running[connection]
+                        failure = _ended(connection, running)
                         if failure is not None:
-                            failures[child.fold] = failure
+                            failures[child.place.fold] = failure
+                        elif child.place.fold not in (other.place.fold for other in running.values()):
+                            after_fold()
                         continue
                     if isinstance(said, Standing):
-                        show(child.fold, said)
+                        show(child.place.fold, said)
                     else:
                         child.failure = said
         finally:
             _end(list(running.values()))
+            for leftover in scratch.glob(f"*.{OWN}-{os.getpid()}"):
+                leftover.unlink(missing_ok=True)
     if failures:
         advice = "The same command goes on with what is left."
         if len(failures) < len(folds):
@@ -152,43 +182,94 @@ def _in_processes(share: _Share, folds: list[int], sharing: Sharing) -> None:
         raise SpiError("\n".join([*(failures[fold] for fold in sorted(failures)), advice]))
 
 
-def _has_room(sharing: Sharing, running: dict[Connection, _Child], fold: int) -> bool:
-    busy = sum(child.threads for child in running.values())
-    return not running or (len(running) < sharing.processes and busy + sharing.threads[fold] <= sharing.cores)
+def _has_room(sharing: Sharing, running: _Running, fold: int) -> bool:
+    folds = {child.place.fold for child in running.values()}
+    busy = sum(sharing.threads[other] * sharing.devices for other in folds)
+    wanted = sharing.threads[fold] * sharing.devices
+    return not running or (len(folds) < sharing.processes and busy + wanted <= sharing.cores)
 
 
-def _start(share: _Share, fold: int, sharing: Sharing, running: dict[Connection, _Child]) -> None:
+def _start(work: Work, fold: int, sharing: Sharing, running: _Running) -> None:
+    """Start all processes of a fold."""
     context = multiprocessing.get_context("spawn")  # a fork would not have torch's threads
-    ours, theirs = context.Pipe(duplex=False)
-    threads, output = sharing.threads[fold], share.folder / f"{fold}.output.partial-{os.getpid()}"
-    # Not a daemon, which could not have processes that augment.
-    process = context.Process(target=_train, args=(share, fold, threads, output, theirs), name=f"fold {fold}")
-    running[ours] = _Child(fold, process, threads, output)
-    process.start()
-    theirs.close()
+    own = f"{OWN}-{os.getpid()}"
+    for rank in range(sharing.devices):
+        output, meeting = work.scratch / f"{fold}.{rank}.output.{own}", work.scratch / f"{fold}.meeting.{own}"
+        place = Place(fold, rank, sharing.threads[fold], output, meeting)
+        ours, theirs = context.Pipe(duplex=False)
+        # Not a daemon, which could not have processes that augment.
+        process = context.Process(target=train_here, args=(work, place, theirs), name=f"fold {fold}, {rank}")
+        running[ours] = _Child(place, process)
+        process.start()
+        theirs.close()
 
 
-def _ended(child: _Child) -> str | None:
-    """What a fold failed of, or None. What its process would have printed goes into the log."""
+def _ended(connection: Connection, running: _Running) -> str | None:
+    """What the fold of a process that has ended failed of, or None.
+
+    Where it failed, those that share the fold with it cannot go on, and are ended.
+    """
+    child = running.pop(connection)
     child.process.join()
-    said = child.output.read_text(encoding="utf-8", errors="replace").strip() if child.output.exists() else ""
-    child.output.unlink(missing_ok=True)
-    if said:
-        log.info("Fold %d said:\n%s", child.fold, said)
-    code = child.process.exitcode
-    if code == 0:
+    if child.process.exitcode == 0:
+        _log(child)
         return None
-    name = f"Fold {child.fold}"
-    if child.failure is not None:
-        return child.failure if child.failure.startswith(name) else f"{name}: {child.failure}"
-    if code == -signal.SIGKILL:
-        return f"{name}: its process was killed, as happens where memory is short. Choose a smaller folds_at_once."
-    if code is not None and code < 0:
-        return f"{name}: its process was ended by signal {-code} ({signal.strsignal(-code)})."
-    if code == STOPPED_BY_SIGTERM:
-        return f"{name}: its process was told to stop."
-    last = said.splitlines()[-1] if said else f"exit status {code}"
-    return f"{name}: an unexpected error: {last}. The traceback is in log.txt of the run."
+    others = {its: other for its, other in running.items() if other.place.fold == child.place.fold}
+    for its, other in others.items():
+        del running[its]
+        other.ended = other.process.is_alive()
+    _end(list(others.values()))
+    for its, other in others.items():
+        _hear(its, other)
+    # The others fail in their turn when one is gone. What one says for users is the cause; then what has been killed.
+    family = [child, *others.values()]
+    said = [_log(member) for member in family]
+    devices = len(family) if len(family) > 1 else None
+    return min(_cause(member, words, devices) for member, words in zip(family, said, strict=True))[2]
+
+
+def _hear(connection: Connection, child: _Child) -> None:
+    """Take what a process that has ended said last."""
+    try:
+        while connection.poll():
+            if isinstance(said := connection.recv(), Failure):
+                child.failure = said
+    except (EOFError, OSError):
+        pass
+
+
+def _log(child: _Child) -> str:
+    """What a process would have printed, which goes into the log."""
+    output, fold, rank = child.place.output, child.place.fold, child.place.rank
+    said = output.read_text(encoding="utf-8", errors="replace").strip() if output.exists() else ""
+    output.unlink(missing_ok=True)
+    if said:
+        log.info("Fold %d%s said:\n%s", fold, f", device {rank}," if rank else "", said)
+    return said
+
+
+def _cause(child: _Child, said: str, devices: int | None) -> tuple[int, float, str]:
+    """How far what a process failed of is from being the cause (0 is nearest), when it was told, and in words."""
+    code, name = child.process.exitcode, f"Fold {child.place.fold}"
+    process = "its process" if devices is None else f"one of its {devices} processes"
+    failure, never = child.failure, float("inf")
+    if failure is not None:
+        if failure.expected:
+            return 0, failure.when, failure.said if failure.said.startswith(name) else f"{name}: {failure.said}"
+        return 3, failure.when, _unexpected(name, failure.said)
+    if code is not None and code < 0 and not child.ended:
+        if code == -signal.SIGKILL:
+            fewer = "folds_at_once" if devices is None else "folds_at_once or trainer.devices"
+            remedy = f"Choose a smaller {fewer}."
+            return 1, never, f"{name}: {process} was killed, as happens where memory is short. {remedy}"
+        return 2, never, f"{name}: {process} was ended by signal {-code} ({signal.strsignal(-code)})."
+    if code == STOPPED_BY_SIGTERM or child.ended:
+        return 4 if child.ended else 2, never, f"{name}: {process} was told to stop."
+    return 3, never, _unexpected(name, said.splitlines()[-1] if said else f"exit status {code}")
+
+
+def _unexpected(name: str, error: str) -> str:
+    return f"{name}: an unexpected error: {error.rstrip('.')}. The traceback is in log.txt of the run."
 
 
 def _end(children: list[_Child]) -> None:
@@ -202,47 +283,3 @@ def _end(children: list[_Child]) -> None:
         if process.is_alive():
             process.kill()
             process.join()
-    for child in children:
-        child.output.unlink(missing_ok=True)
-
-
-def _train(share: _Share, fold: int, threads: int, output: Path, connection: Connection) -> None:
-    """What a process does: train a fold, and tell of it."""
-    _print_into(output)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one ends the others
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    training_set = replace(share.training_set, counts=np.load(share.counts, mmap_mode="c"))
-    place = share.folder / str(fold)
-    try:
-        with sole_job(place), progress_told_to(connection.send):
-            train_fold(_with_threads(share.recipe, threads), training_set, share.splits, fold, place)
-    except SpiError as error:
-        connection.send(str(error))
-        sys.exit(1)
-
-
-def _print_into(path: Path) -> None:
-    """Send all that this process and its own children print into a file: warnings, log records, tracebacks."""
-    with open(path, "wb") as file:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s][%(levelname)s] %(message)s")
-
-
-def _end_with_parent() -> None:
-    """Leave in order when the first process has gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(PATIENCE)
-    os._exit(STOPPED_BY_SIGTERM)
-
-
-def _with_threads(recipe: Recipe, threads: int) -> Recipe:
-    return replace(recipe, trainer=replace(recipe.trainer, threads=threads))

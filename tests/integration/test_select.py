@@ -17,31 +17,13 @@ from spi_lightning.config.earlier import DOWNSTREAM
 from spi_lightning.inference.scores import Origin, read_scores, score_file
 from spi_lightning.patterns import open_run
 from spi_lightning.selection.selection_file import read_findings
-from tests.integration.conftest import BIN
-
-EM = "callbacks.em.em={classes: 3, rotations: 12, starts: 2, iterations: 10}"
+from tests.integration.conftest import BIN, EM
 
 
 def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [str(BIN / name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
     )
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with simulated patterns, a training on them, and a prediction of them by it."""
-    folder = tmp_path_factory.mktemp("made")
-    for name, *arguments in (
-        ("spi-simulate", "simulate=tiny", "simulate.n_patterns=120", "workers=1", "run=simulated"),
-        ("spi-train", "experiment=tiny", "data.path=simulated/patterns.cxi", "trainer.threads=1", "run=trained",
-         "trainer.tensorboard=true", "truth.dataset=entry_1/image_1/truth/single", "paper=MaxF1"),
-        ("spi-predict", "ensemble=trained/ensemble", "data.path=simulated/patterns.cxi", "run=predicted", EM,
-         "callbacks.psd.resamples=20"),
-    ):  # fmt: skip
-        done = command(name, *arguments, cwd=folder)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 @pytest.fixture
@@ -70,7 +52,7 @@ def test_a_training_and_a_prediction_leave_selections(made: Path) -> None:
         assert (made / run / "tables/overlap.md").exists()
         page = (made / run / "report.html").read_text()
         assert "singles + EM" in page
-    events = [path.name for path in (made / "trained/tensorboard/ensemble").iterdir()]
+    events = [path.name for path in (made / "trained/tensorboard/whole").iterdir()]
     assert any(name.startswith("events") for name in events)
     assert "MaxF1" in (made / "trained/tables/selections.md").read_text()
     facts = json.loads((made / "predicted/summary.json").read_text())
@@ -80,16 +62,15 @@ def test_a_training_and_a_prediction_leave_selections(made: Path) -> None:
 def test_tensorboard_is_told_scalars_and_figures(made: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(made / "trained/tensorboard/ensemble"))
+    events = EventAccumulator(str(made / "trained/tensorboard/whole"))
     events.Reload()
 
-    assert "overlap" in events.Tags()["images"]
-    assert "examples" in events.Tags()["images"]
-    sizes = [tag for tag in events.Tags()["scalars"] if tag.startswith("diameter/")]
+    assert {"figures/overlap", "figures/examples"} <= set(events.Tags()["images"])
+    sizes = [tag for tag in events.Tags()["scalars"] if tag.startswith("whole/diameter/")]
     found = read_findings(made / "trained/selection.h5")
     assert found.sizes is not None
     for tag in sizes:
-        kept = found.rows(found.selections[tag.removeprefix("diameter/")].kept)
+        kept = found.rows(found.selections[tag.removeprefix("whole/diameter/")].kept)
         assert events.Scalars(tag)[0].value == pytest.approx(float(found.sizes.diameter[kept].nanmedian()), rel=1e-5)
 
 
@@ -164,7 +145,7 @@ def test_an_evaluation_of_an_earlier_version_leaves_selections_alone(here: Path)
     assert (here / "trained/selection.h5").read_bytes() == before
     same = command(
         "spi-train", "experiment=tiny", "data.path=simulated/patterns.cxi", "trainer.threads=1", "run=trained",
-        "trainer.tensorboard=true", "truth.dataset=entry_1/image_1/truth/single", "paper=MaxF1", cwd=here,
+        "truth.dataset=entry_1/image_1/truth/single", "paper=MaxF1", cwd=here,
     )  # fmt: skip
     assert "is complete: nothing is left to do" in same.stdout, same.stderr
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from spi_lightning.analysis.class_choice import ChoiceSettings
 from spi_lightning.analysis.contrast import FringeSettings, expected_spacing, fringe_contrast
@@ -188,20 +186,10 @@ def test_one_em_serves_all_selections_that_bring_it_the_same_patterns(run: Prepa
     assert expert.tolist() == found.classes[0].members[found.classes[0].classes == 0].tolist()
 
 
-def test_every_logger_is_told_numbers_and_shown_figures(run: PreparedRun, tmp_path: Path) -> None:
-    wandb, mlflow = Mock(spec=WandbLogger), Mock(spec=MLFlowLogger)
-    tensorboard = Mock(spec=TensorBoardLogger)
-    run_stage(stage_of(run), all_callbacks(), tmp_path, "cpu", [wandb, mlflow, tensorboard, CSVLogger(tmp_path)])
-
-    shown = {call.kwargs["key"] for call in wandb.log_image.call_args_list}
-    assert shown == {"psd", "sizes", "overlap", "examples", "classes_singles_size_em"}
-    assert {call.args[0] for call in tensorboard.experiment.add_figure.call_args_list} == shown
-    assert len(mlflow.experiment.log_artifact.call_args_list) == len(shown)
-    for logger in (wandb, mlflow, tensorboard):
-        told = {name for call in logger.log_metrics.call_args_list for name in call.args[0]}
-        assert {"contrast/singles + size", "diameter/singles", "em/singles + size + EM/chosen"} <= told
-        values = [value for call in logger.log_metrics.call_args_list for value in call.args[0].values()]
-        assert all(math.isfinite(value) for value in values)
+def test_figures_are_left_in_the_folder(run: PreparedRun, tmp_path: Path) -> None:
+    run_stage(stage_of(run), all_callbacks(), tmp_path, "cpu")
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {"psd", "sizes", "overlap", "examples", "classes_singles_size_em"}
 
 
 def test_without_candidates_the_selections_are_still_made(run: PreparedRun, tmp_path: Path) -> None:

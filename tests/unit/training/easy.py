@@ -23,9 +23,7 @@ from spi_lightning.training.schedules import Poly
 from spi_lightning.training.settings import TrainerSettings
 from tests.unit.patterns.fake_run import FakeRun
 
-TRAINER = TrainerSettings(
-    epochs=3, validate_every=1, precision="32-true", compile=False, gradient_clip=None, threads=1, tensorboard=False
-)
+TRAINER = TrainerSettings(epochs=3, validate_every=1, precision="32-true", compile=False, gradient_clip=None, threads=1)
 
 
 def easy_run(singles: int = 12, others: int = 24, seed: int = 0) -> FakeRun:
