@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 DEMO ?= outputs/demo
 RESULTS ?= benchmarks/results
 
-.PHONY: help test check demo bench ablations figures clean
+.PHONY: help test test-slurm check demo bench ablations figures clean
 
 help:
 	@echo "make demo       simulate, train, evaluate, predict on a fresh run   (five minutes)"
 	@echo "make test       style, types, all tests                             (some minutes)"
+	@echo "make test-slurm jobs on a SLURM cluster that it starts here         (some minutes; Debian's slurm-wlm)"
 	@echo "make bench      speed against named baselines, into $(RESULTS)   (half an hour)"
 	@echo "make ablations  what each part of the method is worth, three seeds  (an hour)"
 	@echo "make figures    the figures of the documentation, after make demo"
@@ -21,6 +22,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 test: check
 	$(BIN)/pytest -n 2 --dist worksteal
+
+test-slurm: $(VENV)/ready
+	$(BIN)/pytest -m slurm --verbose --durations=0 tests/slurm
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from spi_lightning.config.launch import Command
 from spi_lightning.config.sweep import SweepJob, SweepRecord, job_name, look_up
-from spi_lightning.errors import SpiError
+from spi_lightning.errors import Pruned, SpiError
 
 
 class JobsSweeper(Sweeper):
@@ -70,18 +70,17 @@ class JobsSweeper(Sweeper):
     def _jobs(self, arguments: list[str]) -> list[SweepJob]:
         """Every combination once."""
         parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments)
-        fixed: dict[str, list[str]] = {}  # in the order of the command line, where the last value of a key counts
-        swept: list[str] = []
-        for override in parsed:
-            key = override.get_key_element()
-            if not override.is_sweep_override():
-                fixed[key] = [str(override.input_line)]
+        given = {each.get_key_element(): each for each in parsed}  # the last value of a key counts
+        swept = [key for key, each in given.items() if each.is_sweep_override()]
+        lines = []
+        for key, override in given.items():
+            if key not in swept:
+                lines.append([str(override.input_line)])
             elif override.is_discrete_sweep():
-                fixed[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-                swept.append(key)
+                lines.append([f"{key}={value}" for value in override.sweep_string_iterator()])
             else:
                 raise SpiError(f"{override.input_line}: a range without steps is for a search (hydra/sweeper=search).")
-        combinations = [list(each) for each in itertools.product(*fixed.values())]
+        combinations = [list(each) for each in itertools.product(*lines)]
         if not any(line.startswith("run=") for line in combinations[0]):  # a job that starts later has another time
             combinations = [[*each, f"run={self.base.run}"] for each in combinations]
         jobs = {tuple(each): self._named_job(each, swept) for each in combinations}
@@ -118,7 +117,8 @@ class JobsSweeper(Sweeper):
         try:
             results = self.launcher.launch([job.overrides for job in missing], initial_job_idx=0)
         except Exception as error:  # of the launcher itself: what its jobs did stands in their folders
-            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+            said = str(error) if isinstance(error, SpiError) else f"{type(error).__name__}: {error}"
+            print(f"error: {said}", file=sys.stderr)
         finally:
             for job, result in itertools.zip_longest(missing, results):
                 self._look_up(job, result)
@@ -127,8 +127,11 @@ class JobsSweeper(Sweeper):
     def _look_up(self, job: SweepJob, result: JobReturn | None) -> None:
         """How a job went. What its launcher says counts more than its folder, which may be that of an earlier job."""
         look_up(job)
-        if result is not None and result.status == JobStatus.FAILED:
-            job.error = job.error if job.state == "failed" and job.error else str(result._return_value)
+        said = None if result is None else result._return_value
+        if result is not None and result.status == JobStatus.UNKNOWN:  # it was killed, or has never started
+            job.error, job.state = str(said), "killed" if job.state in ("complete", "running") else job.state
+        elif result is not None and result.status == JobStatus.FAILED and not isinstance(said, Pruned):
+            job.error = str(said) if isinstance(said, SpiError) else f"{type(said).__name__}: {said}"
             job.state = "failed"
         elif job.state == "complete" and self.command.rerun.resumable and not self._is_complete(job):
             job.state, job.error = "failed", "The folder holds a job with other settings."

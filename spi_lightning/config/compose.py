@@ -172,7 +172,7 @@ def _sentence(error: Exception, name: str, conf: Path, schema: type[Any], overri
         key = error.full_key
         return f"{key}: this value must be given, as {key}=VALUE."
     if "hydra/launcher/submitit_slurm" in text:
-        return "hydra/launcher: a package that is needed for SLURM is not installed: pip install 'spi-lightning[slurm]'."
+        return "hydra/launcher: what SLURM needs is not installed: pip install 'spi-lightning[slurm]'."
     if text.startswith("Error merging override"):
         return f"{text}: {str(error.__cause__).partition(chr(10))[0]}."
     return " ".join(text.split())

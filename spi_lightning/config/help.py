@@ -33,7 +33,7 @@ def help_text(name: str, conf: Path, topics: list[str]) -> str:
         "--help GROUP=CHOICE  show one of its files",
         "--cfg job            print the whole composed config and stop",
         "--config-dir FOLDER  look for configs of your own there too",
-        "-m                   one job for each combination of comma-separated values; what is complete is not run again",
+        "-m                   one job for each combination of comma-separated values; complete ones are not run again",
         "--hydra-help         Hydra's own options",
         f"All files are in {conf}.",
     ]

@@ -15,6 +15,7 @@ from spi_lightning.errors import SpiError
 
 T = TypeVar("T")
 STOPPED_BY_SIGTERM = 128 + signal.SIGTERM
+STOPPED_BY_CTRL_C = 128 + signal.SIGINT
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ class Command(Generic[T]):
             return False
         try:
             state = earlier_state(folder, config[0], self.rerun.may_change)
+            return state == "complete" and self.rerun.whole(config[1], folder)
         except SpiError:
             return False
-        return state == "complete" and self.rerun.whole(config[1], folder)
 
     def is_gatherable(self, config: tuple[str, T], folder: Path) -> bool:
         """Whether all parts of a run are there."""
@@ -151,9 +152,12 @@ def launch(
         sys.exit(1)
     # What a scheduler sends before it kills: leave in order, so that the status says so and workers end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(
-        Command(schema, task, rerun or Rerun())
-    )()
+    command = Command(schema, task, rerun or Rerun())
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(command)()
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C.", file=sys.stderr)
+        sys.exit(STOPPED_BY_CTRL_C)
 
 
 def conf_folder() -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spi_lightning.errors import SpiError, require
-from spi_lightning.instrument import Geometry
+from spi_lightning.instrument import Geometry, check_given
 from spi_lightning.patterns.settings import PrepareSettings
 from spi_lightning.simulation.settings import Simulation
 
@@ -36,6 +36,7 @@ class SimulateConfig:
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
+        check_given(self.instrument)
         if self.output.dragonfly and self.simulate.detector.adu_per_photon is not None:
             raise SpiError(
                 "output.dragonfly=true asks for photons, but simulate.detector.adu_per_photon makes raw frames. "
@@ -65,3 +66,4 @@ class InspectConfig:
 
     def __post_init__(self) -> None:
         require(self.patterns >= 1, "patterns", self.patterns, "1 or more, for the contact sheet")
+        check_given(self.instrument)

@@ -9,16 +9,19 @@ import logging
 import os
 import shutil
 import socket
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from spi_lightning.errors import Pruned, SpiError
+from spi_lightning.errors import Pruned, SpiError, disk_trouble
 from spi_lightning.provenance import provenance, uncommitted_changes, write_json, write_text
 
 log = logging.getLogger("spi_lightning")
+
+LOOKS = 3  # at a lock that somebody has
 
 
 class Job:
@@ -73,7 +76,8 @@ def sole_job(folder: Path) -> Iterator[None]:
         folder: made where it is missing.
 
     Raises:
-        SpiError: the folder cannot be written to, or another process is at work in it.
+        SpiError: the folder cannot be written to, or another process is at work in it; or the disk is full, or fails,
+            while this one is.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,15 +86,13 @@ def sole_job(folder: Path) -> Iterator[None]:
         raise SpiError(
             f"run: the folder {folder} cannot be written to ({error.strerror}). Choose another with run=FOLDER."
         ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with _disk_trouble_told(folder), lock:
+        if not _taken(lock):
             lock.seek(0)
             raise SpiError(
                 f"run: {lock.read().strip() or 'another process'} is at work in {folder}. Wait for it, or choose "
                 "another run=FOLDER."
-            ) from None
+            )
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
@@ -100,11 +102,40 @@ def sole_job(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _disk_trouble_told(folder: Path) -> Iterator[None]:
+    """Turn what a full or failing disk makes of any write into a sentence."""
+    before, logging.raiseExceptions = logging.raiseExceptions, False  # or each line of the log would tell it, too
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SpiError) or (said := disk_trouble(error)) is None:
+            raise
+        raise SpiError(
+            f"run: what belongs into {folder} could not be written ({said}). Free some space, and start the same "
+            "command again; or choose another disk with run=FOLDER."
+        ) from error
+    finally:
+        logging.raiseExceptions = before
+
+
+def _taken(lock: TextIO) -> bool:
+    """Take a lock, unless a process keeps it; one that only looks whether it is free has it for an instant."""
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a process is at work in a run folder."""
     try:
         with open(folder / "lock", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except OSError:
@@ -136,7 +167,8 @@ def job_scope(folder: Path, config_yaml: str) -> Iterator[Job]:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         state = "stopped" if stopped else "pruned" if isinstance(error, Pruned) else "failed"
         status |= {"state": state, "error": f"{type(error).__name__}: {error}"}
-        write_text(folder / "traceback.txt", traceback.format_exc())
+        with suppress(OSError):  # the disk may be full
+            write_text(folder / "traceback.txt", traceback.format_exc())
         raise
     finally:
         status["ended"] = _now()

@@ -65,7 +65,7 @@ def look_up(job: SweepJob) -> None:
     try:
         status = json.loads((job.folder / "status.json").read_text(encoding="utf-8"))
         job.state, error = str(status["state"]), status.get("error")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         job.state = "missing"
         return
     job.error = None if error is None else re.sub("^(SpiError|Pruned): ", "", error)
