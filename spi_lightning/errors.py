@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -28,3 +31,16 @@ def require(fits: bool, name: str, value: object, expected: str) -> None:
     """Raise a :class:`SpiError` that names a setting, what was found and what was expected, unless it ``fits``."""
     if not fits:
         raise SpiError(f"{name} is {value!r}; it must be {expected}.")
+
+
+_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """What the disk says, such as "No space left on device", where an error comes from it; else None.
+
+    HDF5, safetensors and torch say it in the text alone.
+    """
+    said = re.search(r"errno = (\d+)|os error (\d+)|Errno (\d+)", str(error))
+    number = getattr(error, "errno", None) or (int(next(filter(None, said.groups()))) if said else 0)
+    return os.strerror(number) if number in _DISK_TROUBLE else None

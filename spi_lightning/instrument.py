@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from spi_lightning.errors import SpiError
+from spi_lightning.errors import SpiError, require
 
 Polarisation = Literal["horizontal", "vertical", "none"]
 
@@ -74,6 +74,20 @@ class Geometry:
             )
         known = dataclasses.asdict(self) | {"polarisation": self.polarisation or "horizontal"}
         return Instrument(shape=shape, **known)
+
+
+def check_given(geometry: Geometry) -> None:
+    """Refuse what a config cannot mean by ``instrument``: lengths and energies are positive, a centre is a place.
+
+    Raises:
+        SpiError: names the key.
+    """
+    for name in ("photon_energy", "distance", "pixel_size"):
+        value = getattr(geometry, name)
+        require(value is None or (math.isfinite(value) and value > 0), f"instrument.{name}", value, "positive, or null")
+    centre = geometry.centre
+    fits = centre is None or all(math.isfinite(value) for value in centre)
+    require(fits, "instrument.centre", centre, "two numbers of pixels, [x, y], or null")
 
 
 @dataclass(frozen=True)

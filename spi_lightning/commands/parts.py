@@ -48,7 +48,7 @@ def read_config(kind: type[T], folder: Path, what: str) -> T:
     path = folder / "config.yaml"
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         said = " ".join(str(error).split())
         raise SpiError(f"{path}: not the config of {what} ({said}). Give run=FOLDER of one.") from None
     try:

@@ -28,6 +28,7 @@ import spi_lightning
 from spi_lightning.data.density_maps import read_density_map
 from spi_lightning.errors import SpiError
 from spi_lightning.instrument import Instrument
+from spi_lightning.patterns.hdf5 import open_h5
 from spi_lightning.provenance import current_commit
 from spi_lightning.simulation.body import Particle
 from spi_lightning.simulation.experiment import Experiment, Patterns
@@ -143,7 +144,7 @@ class Gathered:
     def frames(self) -> Iterator[np.ndarray]:
         """The frames, ``(n, rows, columns)`` at a time, one part after the other."""
         for part in self.parts:
-            with h5py.File(part, "r") as file:
+            with _open_part(part) as file:
                 yield file["frames"][()]
 
 
@@ -151,7 +152,7 @@ def gather(parts: list[Path]) -> Gathered:
     """Collect everything but the frames."""
     truths, scores, largest = [], [], 0.0
     for part in parts:
-        with h5py.File(part, "r") as file:
+        with _open_part(part) as file:
             truths.append({name: dataset[()] for name, dataset in file["truth"].items()})
             scores.append(file["scores"][()])
             largest = max(largest, float(file.attrs["largest"]))
@@ -197,9 +198,16 @@ def _write_part(path: Path, patterns: Patterns, key: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _open_part(part: Path) -> h5py.File:
+    try:
+        return open_h5(part)
+    except SpiError as error:
+        raise SpiError(f"{error} Or remove it, and start again: it is made anew.") from None
+
+
 def _refuse_other(part: Path, key: str) -> None:
-    with h5py.File(part, "r") as file:
-        if file.attrs["key"] != key:
+    with _open_part(part) as file:
+        if file.attrs.get("key") != key:
             raise SpiError(
                 f"{part.parent} holds parts of a simulation with other settings, or from another version of this "
                 "program. Give another run=FOLDER, or remove that folder to start anew."

@@ -121,6 +121,11 @@ def load_ensemble(folder: str | Path, device: str | torch.device = "cpu") -> Ens
                 f"{folder / WEIGHTS}: network {number} is not of the architecture that {FACTS} names: {wrong} The "
                 "folder was put together wrongly, or written by another version of the program. Copy or save it again."
             )
+        if lost := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+            raise SpiError(
+                f"{folder / WEIGHTS}: network {number} has weights that are not finite, in {lost[0]}. The file was changed "
+                "by another program: copy or save it again."
+            )
         network.load_state_dict(state)
         networks.append(ready(network, device))
     return Ensemble(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from spi_lightning.errors import SpiError
+from spi_lightning.errors import SpiError, disk_trouble
 from spi_lightning.instrument import Geometry
 from spi_lightning.patterns.dialects._cxi import EV_IN_JOULE
 
@@ -32,7 +30,6 @@ _OURS = (
     "detector_1",
     "source_1",
 )
-_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _INVALID = 0x1  # CXI: pixel is invalid
 
 
@@ -71,12 +68,11 @@ def replaced_when_done(path: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        number = getattr(error, "errno", None) or int((re.search(r"errno = (\d+)", str(error)) or "00")[1])
-        if number not in _DISK_TROUBLE:  # HDF5 says it in the text when a file cannot be closed
+        if (said := disk_trouble(error)) is None:
             raise
         raise SpiError(
-            f"{path} could not be written ({os.strerror(number)}). Nothing was left behind: free some space, or write "
-            "to another disk, and start again."
+            f"{path} could not be written ({said}). Nothing was left behind: free some space, or write to another "
+            "disk, and start again."
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -133,13 +133,18 @@ def _walk(start: h5py.Group, name: str, hops: int) -> h5py.Group | h5py.Dataset 
 def _linked_file(filename: str, target: str, what: str) -> Path:
     """The file that ``target`` means, seen from ``filename``; refused where it lies outside of that file's folder."""
     places = possible_places(filename, target)
-    found = next(filter(os.path.exists, places), places[-1]).resolve()
+    there = next(filter(os.path.exists, places), None)
+    found = (there or places[-1]).resolve()
     folders = (Path(filename).parent.resolve(), Path(filename).resolve().parent)
     if not any(found.is_relative_to(folder) for folder in folders):
         raise SpiError(
             f"{filename}: {what} leads to '{target}', out of the file's own folder. Such links are refused, because "
             "they could bring any file of this machine into the data. Put both files into one folder and link by "
             "name, or give the other file itself."
+        )
+    if there is None:
+        raise SpiError(
+            f"{filename}: {target} does not exist, where {what[0].lower()}{what[1:]} leads. Put it beside this file."
         )
     return found
 

@@ -108,12 +108,14 @@ def read_findings(path: Path) -> Findings:
 
 
 def _refuse_links(group: h5py.Group) -> None:
-    """All that the file says must stand in it: a link could bring in any other file."""
+    """All that the file says must stand in it: links, and values that lie elsewhere, could bring in any other file."""
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise SpiError(f"{group.file.filename}: '{name}' is a link to somewhere else; such a file is not read.")
         if isinstance(inner := group[name], h5py.Group):
             _refuse_links(inner)
+        elif inner.is_virtual or inner.external:
+            raise SpiError(f"{group.file.filename}: the values of '{name}' lie elsewhere; such a file is not read.")
 
 
 def _findings(file: h5py.File) -> Findings:

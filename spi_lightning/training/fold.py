@@ -97,7 +97,12 @@ def load_weights(network: nn.Module, checkpoint: Path) -> None:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
         network.load_state_dict(own)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
+    except UnpicklingError:  # torch would advise to read it all the same, which may run what is in it
+        raise SpiError(
+            f"{checkpoint}: holds more than tensors and plain values, or is damaged. Remove the fold's folder to train "
+            "it anew."
+        ) from None
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError) as error:
         raise SpiError(
             f"{checkpoint}: cannot be used as a checkpoint of this network ({str(error).splitlines()[0]}). Remove the "
             "fold's folder to train it anew."

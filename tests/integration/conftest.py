@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,14 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
+EM = "callbacks.em.em={classes: 3, rotations: 12, starts: 2, iterations: 10}"
+SMALL = (  # commands that make a folder with a simulation, a training on it, and a prediction by that
+    ("spi-simulate", "simulate=tiny", "simulate.n_patterns=120", "workers=1", "run=simulated"),
+    ("spi-train", "experiment=tiny", "data.path=simulated/patterns.cxi", "trainer.threads=1", "run=trained",
+     "truth.dataset=entry_1/image_1/truth/single", "paper=MaxF1"),
+    ("spi-predict", "ensemble=trained/ensemble", "data.path=simulated/patterns.cxi", "run=predicted", EM,
+     "callbacks.psd.resamples=20"),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -30,3 +39,30 @@ def spi(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with simulated patterns, a training on them, and a prediction of them by it; tests must not change it.
+
+    It is made once for all processes of pytest-xdist.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            make_small(folder)
+    return folder
+
+
+def make_small(folder: Path) -> None:
+    """Run :data:`SMALL` in a folder, which appears once all is made."""
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    unfinished.mkdir()
+    for name, *arguments in SMALL:
+        done = subprocess.run(
+            [str(BIN / name), *arguments], cwd=unfinished, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    unfinished.rename(folder)

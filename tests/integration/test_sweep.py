@@ -7,18 +7,28 @@ from pathlib import Path
 import pytest
 
 CONF = Path(__file__).parents[2] / "conf"
-TRAIN = ("data.path=sim/patterns.cxi", "experiment=tiny", "callbacks=none", "selections=none")
+TRAIN = ("data.path=sim/patterns.cxi", "experiment=tiny", "callbacks=none", "selections=none", "logger=none")
 SMALL = ("split.folds=2", "sampler.batch_size=4", "sampler.batches=2", "trainer.epochs=1", "trainer.validate_every=1")
+NARROW = "model.filters=[2,2,2,4,4,4]"
 # What makes a sweep of days one of seconds. The truth of these patterns is not asked for.
 QUICK = {
-    "paper": ("split.singles=4", "split.others=16", *SMALL),
+    "paper": ("split.singles=4", "split.others=16", *SMALL, NARROW),
     "sampler_loss": ("experiment=tiny", *SMALL),
     "transforms": ("experiment=tiny", *SMALL),
+    "search": ("experiment=tiny", *SMALL, "hydra.sweeper.trials=2"),
     "labelled_singles": ("experiment=tiny", "split.others=20", *SMALL),
-    "block_layouts": ("split.singles=4", "split.others=16", *SMALL),
-    "folds": ("experiment=tiny", "split.folds=5", *SMALL[1:]),
+    "block_layouts": ("split.singles=4", "split.others=16", *SMALL, NARROW),
+    "folds": ("experiment=tiny", "split.folds=5", "split.test_share=0.1", *SMALL[1:]),
 }
-JOBS = {"paper": 6, "sampler_loss": 12, "transforms": 11, "labelled_singles": 4, "block_layouts": 4, "folds": 6}
+JOBS = {
+    "paper": 6,
+    "sampler_loss": 12,
+    "transforms": 11,
+    "labelled_singles": 4,
+    "block_layouts": 4,
+    "folds": 6,
+    "search": 2,
+}
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
@@ -98,9 +108,10 @@ def test_a_mistake_in_any_job_is_told_before_the_first_one_starts(spi, sim: Path
 
 def test_several_runs_are_evaluated_by_one_command_each_in_its_own_folder(spi, sim: Path) -> None:
     spi("spi-train", *TRAIN, "seed=1,2", "run=s", "-m")
-    done = spi("spi-evaluate", "run=s/seed-1,s/seed-2,nothing", "-m", ok=False)
+    (sim / "s/seed-1/folds/0/predictions.h5").unlink()
+    done = spi("spi-evaluate", "run=s/seed-1,s/seed-2", "-m", ok=False)
     assert done.returncode == 1
-    assert re.search(r"failed +nothing/evaluation", done.stdout)
+    assert re.search(r"failed +s/seed-1/evaluation +s/seed-1: fold 0 of 2 is not finished", done.stdout)
     assert re.search(r"complete +s/seed-2/evaluation", done.stdout)
     assert not (sim / "sweep.json").exists()
 
@@ -109,7 +120,9 @@ def test_several_runs_are_evaluated_by_one_command_each_in_its_own_folder(spi, s
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs(spi, sim: Path, experiment: str) -> None:
     few = () if experiment in ("tiny", "amo86615") else ("split.singles=4", "split.others=16")
-    spi("spi-train", f"experiment={experiment}", "data.path=sim/patterns.cxi", *few, *SMALL, "run=a")
+    narrow = {"maxf1": (NARROW,), "moresh": (NARROW,)}.get(experiment, ())
+    quick = (*few, *SMALL, *narrow, "callbacks=quick")
+    spi("spi-train", f"experiment={experiment}", "data.path=sim/patterns.cxi", *quick, "run=a")
     assert (sim / "a" / "report.html").is_file()
 
 

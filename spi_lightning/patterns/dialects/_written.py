@@ -33,13 +33,16 @@ def written_frames(dataset: h5py.Dataset, notes: list[str]) -> int:
             share = dataset.id.get_storage_size() / (dataset.size * dataset.dtype.itemsize)
         else:
             in_row = math.prod(-(-n // c) for n, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
-            rows = np.full(-(-n_frames // dataset.chunks[0]), -in_row)
-            if dataset.id.get_num_chunks() == -rows.sum():
+            n_rows = -(-n_frames // dataset.chunks[0])
+            if dataset.id.get_num_chunks() == in_row * n_rows:
                 return n_frames
-            dataset.id.chunk_iter(functools.partial(_count, rows, dataset.chunks[0]))
-            leading = int(np.argmax(rows < 0)) * dataset.chunks[0]
-            share = float((rows == 0).mean())
-            if leading and not (rows[leading // dataset.chunks[0] :] == 0).any():
+            rows: list[int] = []  # of each chunk that is there; a file may announce any number of them
+            dataset.id.chunk_iter(functools.partial(_note_row, rows, dataset.chunks[0]))
+            numbers, counts = np.unique(np.array(rows, dtype=np.uint64), return_counts=True)
+            whole = numbers[(counts == in_row) & (numbers < n_rows)]  # a damaged file may say anything
+            leading = int((whole == np.arange(len(whole))).sum()) * dataset.chunks[0]
+            share = len(whole) / n_rows
+            if leading and leading == len(whole) * dataset.chunks[0]:
                 notes.append(
                     f"{where} announces {n_frames} frames, but the program that wrote it broke off: the {leading} that "
                     "were written are used."
@@ -55,7 +58,5 @@ def written_frames(dataset: h5py.Dataset, notes: list[str]) -> int:
     return n_frames
 
 
-def _count(rows: np.ndarray, frames_a_chunk: int, chunk: h5py.h5d.StoreInfo) -> None:
-    row = chunk.chunk_offset[0] // frames_a_chunk
-    if row < len(rows):  # a damaged file may say anything
-        rows[row] += 1
+def _note_row(rows: list[int], frames_a_chunk: int, chunk: h5py.h5d.StoreInfo) -> None:
+    rows.append(chunk.chunk_offset[0] // frames_a_chunk)
