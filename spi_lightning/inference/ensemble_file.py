@@ -123,8 +123,8 @@ def load_ensemble(folder: str | Path, device: str | torch.device = "cpu") -> Ens
             )
         if lost := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
             raise SpiError(
-                f"{folder / WEIGHTS}: network {number} has weights that are not finite, in {lost[0]}. The file was changed "
-                "by another program: copy or save it again."
+                f"{folder / WEIGHTS}: network {number} has weights that are not finite, in {lost[0]}. The file was "
+                "changed by another program: copy or save it again."
             )
         network.load_state_dict(state)
         networks.append(ready(network, device))
