@@ -117,7 +117,8 @@ def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
 
 
 def _written(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+    """As it stands on a command line; of a drawn number no more digits than anyone would type."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _tell(study: optuna.Study, number: int, job: SweepJob) -> None:

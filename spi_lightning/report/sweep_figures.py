@@ -21,6 +21,7 @@ COLOURS = ("#1f4e9c", "#d1662a", "#3b8a4d", "#8b4aa0", "#7a6a2f", "#b0304c")
 MARKERS = "osD^vP"  # so that colour is not all that tells lines apart
 APART = 5.0  # points between marks of different lines at the same value
 LONGEST = 28  # characters of a name at an axis
+ROOM = 44  # characters of all names at an axis
 
 Kind = Literal["linear", "log", "category"]
 
@@ -154,8 +155,9 @@ def _label(axis: Axes, scale: Scale, key: str) -> None:
     axis.set_xlabel(plain(key))
     if scale.kind == "log":
         axis.set_xscale("log")
-    if scale.kind == "category" or len(places) <= 8:
-        turned = scale.kind == "category" and sum(map(len, names)) > 44
+    wide = sum(map(len, names)) > ROOM
+    if scale.kind == "category" or (len(places) <= 8 and not wide):
+        turned = scale.kind == "category" and wide
         axis.set_xticks(places, labels=[plain(name) for name in names])
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_minor_formatter(NullFormatter())

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 pytest.importorskip("optuna")
 
@@ -40,7 +41,8 @@ def test_a_search_survives_a_kill_and_ends_with_as_many_trials_as_wanted(spi, tm
         folder = tmp_path / "s" / f"trial-{trial.number}"
         assert json.loads((folder / "provenance.json").read_text())[OBJECTIVE] == trial.value
         assert list(trial.intermediate_values) == [0, 1]
-        assert f"lr: {trial.params['optimizer.lr']!r}" in (folder / "config.yaml").read_text()
+        config = OmegaConf.load(folder / "config.yaml")
+        assert config.optimizer.lr == pytest.approx(trial.params["optimizer.lr"], rel=1e-3)
     best = max(trials, key=lambda trial: trial.value)
     assert f"Best: trial-{best.number}" in done.stdout
 
