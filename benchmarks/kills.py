@@ -64,6 +64,8 @@ def kinds(work: Path) -> dict[str, Kind]:
 
 def main(work: Path, numbers: dict[str, int], seed: int, folder: Path = RESULTS) -> bool:
     """Kill each kind of command as often as ``numbers`` says; whether all came to the right result."""
+    # Where a shell has started this in the background, SIGINT is ignored, and would be by all that is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     facts = load_at_start()
     prepare(work)
     rows: list[dict[str, Any]] = []
@@ -84,7 +86,10 @@ def main(work: Path, numbers: dict[str, int], seed: int, folder: Path = RESULTS)
                     print(f"{run}, after {moment:.1f} s: {how}, {wrong or 'same result'}", flush=True)
                 if outcomes:
                     rows.append(row(kind, what, seconds, outcomes))
-    store("kills", rows, {**facts, "seed": seed, "numbers": numbers}, folder)
+    told = {**facts, "seed": seed, "numbers": numbers}
+    for name, some in {"kills": ["SIGKILL"], "signals": ["SIGTERM", "SIGINT"]}.items():
+        if chosen := [line for line in rows if line["signal"] in some]:
+            store(name, chosen, told, folder)
     return all(line["same result"] == line["processes gone"] == f"{line['times']} of {line['times']}" for line in rows)
 
 

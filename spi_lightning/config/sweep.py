@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -146,17 +146,17 @@ class SweepRecord:
 
 
 def read_jobs(folder: Path) -> list[dict[str, Any]]:
-    """The jobs in ``sweep.json``; none where it cannot be read."""
+    """The jobs in ``sweep.json``; none where it cannot be read, or is no such record."""
     try:
-        return list(json.loads((folder / RECORD).read_text(encoding="utf-8"))["jobs"])
+        jobs = list(json.loads((folder / RECORD).read_text(encoding="utf-8"))["jobs"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
+    return [job for job in jobs if isinstance(job, dict) and {"folder", "overrides"} <= set(job)]
 
 
 def _described(job: SweepJob, root: Path) -> dict[str, Any]:
-    values = asdict(job)
-    kept = {key: values[key] for key in ("name", "state", "error", "traceback", "seconds")}
-    return {**kept, "folder": str(job.folder.relative_to(root)), "overrides": job.swept}
+    place, told = str(job.folder.relative_to(root)), ("name", "state", "error", "traceback", "seconds")
+    return {"folder": place, "overrides": job.swept, **{name: getattr(job, name) for name in told}}
 
 
 def _now() -> str:

@@ -91,6 +91,13 @@ def test_jobs_of_earlier_sweeps_in_a_folder_stay_in_its_record(tmp_path: Path) -
     assert written["swept"] == ["seed"]
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"jobs": 3}', '{"jobs": [1, {"folder": "a"}]}'])
+def test_a_damaged_record_is_begun_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    SweepRecord(tmp_path, ["seed"]).add([_job(tmp_path)])
+    assert [job["folder"] for job in json.loads((tmp_path / "sweep.json").read_text())["jobs"]] == ["seed-1"]
+
+
 def test_a_sweep_without_a_folder_of_its_own_leaves_no_record(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     record = SweepRecord(None, [])
