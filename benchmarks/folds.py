@@ -150,7 +150,9 @@ def disagreement(size: Size, device: str) -> float:
 
 def _recipe() -> Recipe:
     keep_heap()
-    config = composed("train", conf_folder(), TrainConfig, ["experiment=demo", "data.path=none", "device=cpu"])
+    config = composed(
+        "train", conf_folder(), TrainConfig, ["experiment=demo", "data.path=none", "device=cpu", "logger=none"]
+    )
     return training_recipe(config, NORMALISATION)
 
 

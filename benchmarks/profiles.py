@@ -208,7 +208,7 @@ def _patterns_on_disk(quick: bool, *overrides: str) -> Iterator[TrainConfig]:
         write_cxi(path, [pattern_counts(n, shape)], n, shape=shape, dtype=np.uint16, labels=labels)
         small = [f"model.{name}={value}" for name, value in SMALL.items()] if quick else []
         size = [*small, "sampler.batch_size=8"] if quick else []
-        given = [f"data.path={path}", "split=small", f"run={folder}", *size, *overrides]
+        given = [f"data.path={path}", "split=small", f"run={folder}", "logger=none", *size, *overrides]
         yield composed("train", conf_folder(), TrainConfig, given)
 
 

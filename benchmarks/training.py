@@ -229,6 +229,7 @@ def _prepared(
         f"sampler.batches={steps}",
         "trainer.validate_every=1000",  # which the end of the first epoch is not
         "data.path=none",
+        "logger=none",
         f"run={folder}",
         *overrides,
     )

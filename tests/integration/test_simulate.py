@@ -217,9 +217,10 @@ def test_a_preset_of_every_name_runs(spi, tmp_path: Path) -> None:
 def test_jobs_of_a_sweep_get_folders_of_their_own_and_a_failed_one_does_not_stop_the_others(spi, tmp_path) -> None:
     done = spi("spi-simulate", "-m", *FEW, "run=sweep", "simulate.least_photons=1e12,300", ok=False)
     assert done.returncode != 0
-    states = {folder.name: json.loads((folder / "status.json").read_text()) for folder in tmp_path.glob("sweep/[0-9]")}
-    assert (states["0"]["state"], states["1"]["state"]) == ("failed", "complete")
-    assert "Lower simulate.least_photons" in states["0"]["error"]
-    assert (tmp_path / "sweep/0/traceback.txt").exists()
-    assert (tmp_path / "sweep/1/patterns.cxi").exists()
-    assert not (tmp_path / "sweep/0/patterns.cxi").exists()
+    states = {folder.name: json.loads((folder / "status.json").read_text()) for folder in tmp_path.glob("sweep/*/")}
+    bad, good = "simulate.least_photons-1000000000000.0", "simulate.least_photons-300"
+    assert {name: status["state"] for name, status in states.items()} == {bad: "failed", good: "complete"}
+    assert "Lower simulate.least_photons" in states[bad]["error"]
+    assert (tmp_path / "sweep" / bad / "traceback.txt").exists()
+    assert (tmp_path / "sweep" / good / "patterns.cxi").exists()
+    assert not (tmp_path / "sweep" / bad / "patterns.cxi").exists()

@@ -154,7 +154,7 @@ def test_a_fold_that_fails_leaves_the_others_alone(tmp_path: Path, caplog: pytes
         train_folds(settings, training_set, splits, tmp_path, Sharing(3, (1, 1, 1), 3))
     first, last, advice = str(failed.value).splitlines()
     assert first.startswith("Fold 0: ")
-    assert "last.ckpt: cannot be used as a checkpoint" in first
+    assert "last.ckpt: holds more than tensors and plain values, or is damaged" in first
     assert last.startswith("Fold 2: an unexpected error: IsADirectoryError")
     assert advice == "The other folds are trained. The same command goes on with what is left."
     assert "Fold 2 said:" in caplog.text
