@@ -130,6 +130,7 @@ def store(name: str, rows: Sequence[Cells], facts: Mapping[str, object], folder:
     writer.writeheader()
     writer.writerows(rows)
     origin = {**provenance(), "hardware": hardware()}
+    del origin["folder"]  # nobody else has it
     write_text(folder / f"{name}.csv", text.getvalue())
     write_json(folder / f"{name}.json", {**origin, **facts})
     write_text(folder / f"{name}.md", f"{described(origin)}\n\n{markdown(rows)}")
