@@ -36,7 +36,7 @@ def write_recipe(recorded: Recorded, folder: Path) -> list[Path]:
     if full := [f"{key}={path}" for key, path in files_of(recorded.config) if Path(path).expanduser().is_absolute()]:
         raise SpiError(
             f"recipe: the config of {recorded.folder} names files by their place on this machine ({', '.join(full)}). "
-            "Train with paths relative to the folder that the commands are started in, and keep that run."
+            "Say where they shall be found, from the folder that commands are started in: data.path=FILES and the like."
         )
     ours = {"config.yaml", "provenance.json", "uncommitted.diff", "tables", "reproduction"}
     if folder.is_dir() and (other := sorted({path.name for path in folder.iterdir()} - ours)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import glob
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spi_lightning.errors import SpiError
+from spi_lightning.records import mapping_of
 
 FILES = ("path", "scores")  # what a step may call a file
 
@@ -187,20 +187,3 @@ def _ended(folder: Path) -> datetime.datetime | None:
 def _folds(folder: Path) -> list[Path]:
     """Records of folds that were trained by jobs of their own."""
     return sorted(path for path in folder.glob("folds/*/provenance.json") if path.parent.name.isdecimal())
-
-
-def mapping_of(path: Path) -> dict[str, Any]:
-    """A JSON file that holds a mapping; empty where it is missing.
-
-    Raises:
-        SpiError: it is damaged.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise SpiError(f"{path} cannot be read ({error}). Restore it, or remove it to do without.") from None
-    if not isinstance(content, dict):
-        raise SpiError(f"{path} is damaged: it holds no names and values. Restore it, or remove it to do without.")
-    return content

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from spi_lightning.config.launch import Rerun, launch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from spi_lightning.commands.recorded import Recorded
-    from spi_lightning.config.reproduce_schema import ReproduceConfig
+    from spi_lightning.config.reproduce_schema import Moved, ReproduceConfig
     from spi_lightning.config.scope import Job
     from spi_lightning.config.train_schema import TrainConfig
     from spi_lightning.report.circumstances import Circumstance
@@ -47,6 +47,7 @@ def reproduce(config: ReproduceConfig, job: Job) -> None:
             agree; or as spi-train.
     """
     import contextlib
+    import dataclasses
 
     import torch
 
@@ -69,11 +70,13 @@ def reproduce(config: ReproduceConfig, job: Job) -> None:
     job.folder = Path(os.path.abspath(job.folder))  # relative paths of the run count from where that was started
     recorded = read_recorded(folder)
     if config.recipe is not None:
-        for file in write_recipe(recorded, Path(config.recipe)):
+        named = dataclasses.replace(recorded, config=_moved(recorded.config, config.data, str))
+        for file in write_recipe(named, Path(config.recipe)):
             print(file)
         return
     notes = list(recorded.missing)
-    values = _moved(recorded, config)
+    values = _moved(recorded.config, config.data, lambda path: os.path.abspath(os.path.expanduser(path)))
+    values |= {"fold": None, "logger": {}}  # nothing is told to a server once more
     training = job.folder / TRAINING
     with contextlib.chdir(started_in(recorded)), flags_restored():
         if (threads := recorded.fact("threads")) is not None:
@@ -114,26 +117,22 @@ def reproduce(config: ReproduceConfig, job: Job) -> None:
         raise SpiError(f"{conclusion(found, exact)} {tables / NAME}.md says where.")
 
 
-def _moved(recorded: Recorded, config: ReproduceConfig) -> dict[str, Any]:
-    """The config of then, with files where they are now; for all folds."""
+def _moved(recorded: dict[str, Any], data: Moved, written: Callable[[str], str]) -> dict[str, Any]:
+    """The config of then with files where they are now, each as ``written``."""
     import copy
 
-    def absolute(path: str) -> str:
-        return os.path.abspath(os.path.expanduser(path))
-
-    values, data = copy.deepcopy(recorded.config), config.data
-    if data.path is not None:
-        paths = data.path
-        values["data"]["path"] = absolute(paths) if isinstance(paths, str) else [absolute(path) for path in paths]
+    values, paths = copy.deepcopy(recorded), data.path
+    if paths is not None:
+        values["data"]["path"] = written(paths) if isinstance(paths, str) else [written(path) for path in paths]
     if data.detector is not None:
-        values["data"]["detector"] = absolute(data.detector)
+        values["data"]["detector"] = written(data.detector)
     if data.mask_file is not None:
-        values["data"]["prepare"]["mask_file"] = absolute(data.mask_file)
+        values["data"]["prepare"]["mask_file"] = written(data.mask_file)
     if data.labels is not None:
-        values["data"]["prepare"]["labels"]["path"] = absolute(data.labels)
+        values["data"]["prepare"]["labels"]["path"] = written(data.labels)
     if data.truth is not None:
-        values["truth"]["path"] = absolute(data.truth)
-    return values | {"fold": None, "logger": {}}  # nothing is told to a server once more
+        values["truth"]["path"] = written(data.truth)
+    return values
 
 
 def _as_far_as_here(
@@ -213,8 +212,8 @@ def _same_code(jobs: Sequence[Mapping[str, Any]], uncommitted: str | None, now: 
 
 def _refuse_stale(training: Path, now: Mapping[str, Any]) -> None:
     """A training that was begun in this place goes on, or is compared, only if this very program made it."""
-    from spi_lightning.commands.recorded import mapping_of
     from spi_lightning.errors import SpiError
+    from spi_lightning.records import mapping_of
     from spi_lightning.report.circumstances import DIFFERS, circumstances
 
     facts, difference = mapping_of(training / "provenance.json"), training / "uncommitted.diff"
@@ -260,10 +259,9 @@ def _train_again(trained: TrainConfig, training: Path, threads: tuple[int, ...] 
 
 def _compared(recorded: Recorded, training: Path, tolerance: Tolerance | None) -> tuple[list[Compared], list[str]]:
     """Every value of the run beside that of the training; and what was left out, in sentences."""
-    from spi_lightning.commands.recorded import mapping_of
     from spi_lightning.inference.scores import read_scores
+    from spi_lightning.records import mapping_of, rows_of
     from spi_lightning.report.comparison import TABLES, Compared, compare_scores, compare_tables, compare_values
-    from spi_lightning.report.reproduction import rows_of
 
     folder, found, left_out = recorded.folder, [], []
     for path in sorted((folder / "tables").glob("*.csv"), key=lambda path: [*TABLES, path.stem].index(path.stem)):

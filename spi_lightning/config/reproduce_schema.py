@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from spi_lightning.config.earlier import RECORDS
+from spi_lightning.config.sweep import RECORD
 from spi_lightning.errors import SpiError, require
 from spi_lightning.report.comparison import Tolerance
 
@@ -52,7 +53,7 @@ class ReproduceConfig:
     def __post_init__(self) -> None:
         # Looked at here, before Hydra makes folders in a place that was only mistyped.
         run = Path(str(self.run))
-        if (run / "sweep.json").is_file():
+        if (run / RECORD).is_file():
             raise SpiError(
                 f"run: {run} is a sweep. Give the folder of one of its jobs: run={run}/NAME; or of several, with -m "
                 "and commas."

@@ -13,13 +13,14 @@ What is compared: the tables that spi-train makes, and the stored scores. What i
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from spi_lightning.records import finite_number
 
 if TYPE_CHECKING:
     from spi_lightning.inference.scores import Scores
@@ -107,8 +108,8 @@ def compare_values(before: str, now: str, tolerance: Tolerance | None) -> tuple[
         what the tables have of it repeats counts of other cells, or numbers EM classes, whose order means nothing.
     """
     if before == now:
-        return (0.0 if _number(now) is not None else None), Verdict.IDENTICAL
-    old, new = _number(before), _number(now)
+        return (0.0 if finite_number(now) is not None else None), Verdict.IDENTICAL
+    old, new = finite_number(before), finite_number(now)
     if old is None or new is None:
         one_is = (old is None) != (new is None) or not before or not now
         return None, Verdict.DIFFERS if tolerance is None or one_is else Verdict.NOT_JUDGED
@@ -201,14 +202,6 @@ def _by_key(rows: Rows, keys: tuple[str, ...]) -> dict[tuple[str, ...], Mapping[
         found[(*key, str(seen[key]))] = row
         seen[key] += 1
     return found
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _text(threshold: float | None) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-import spi_lightning
 from spi_lightning.provenance import write_text
 from spi_lightning.report.page_facts import gather
 from spi_lightning.report.page_figures import pictures
-from spi_lightning.report.template import environment, resource
+from spi_lightning.report.template import rendered
 
 # The tables that the paper has too, in the order of the page; all others follow.
 TABLES = {
@@ -56,15 +54,18 @@ def write_page(folder: Path) -> Path:
     facts = gather(folder)
     figures, notes = pictures(folder)
     facts.notes += notes
-    page = environment().get_template("page.html")
-    html = page.render(
+    html = rendered(
+        "page.html",
+        ["page.css"],
+        kind=facts.kind,
+        name=facts.name,
+        failure=facts.failure,
+        key=[facts.key, facts.chosen],
+        notes=facts.notes,
         facts=facts,
         figures=figures,
         tables=_tables(folder),
-        style=Markup(resource("page.css")),
         paper=PAPER,
-        version=spi_lightning.__version__,
-        written=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
     )
     path = folder / "report.html"
     write_text(path, html)

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from spi_lightning.errors import SpiError
+from spi_lightning.report.template import KeyFigure
 from spi_lightning.selection.selection_file import read_findings
 
 # What a kind of run leaves, and no other does; a folder that was trained or predicted and selected in is the former.
@@ -55,15 +56,6 @@ COUNTS = {
 }
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A key figure: what it is, its value, and what belongs to it."""
-
-    name: str
-    value: str
-    beside: str = ""
-
-
 @dataclass
 class Facts:
     """What a run is.
@@ -86,8 +78,8 @@ class Facts:
     kind: str
     name: str
     about: dict[str, str] = field(default_factory=dict)
-    key: list[Figure] = field(default_factory=list)
-    chosen: list[Figure] = field(default_factory=list)
+    key: list[KeyFigure] = field(default_factory=list)
+    chosen: list[KeyFigure] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
     found: dict[str, str] = field(default_factory=dict)
     selections: list[dict[str, Any]] = field(default_factory=list)
@@ -127,7 +119,7 @@ def gather(folder: Path) -> Facts:
         except SpiError as error:
             facts.notes.append(str(error))
     facts.key = _scores(folder, facts) or [
-        Figure(name[0].upper() + name[1:], shown(known[name])) for name in COUNTS[facts.kind] if name in known
+        KeyFigure(name[0].upper() + name[1:], shown(known[name])) for name in COUNTS[facts.kind] if name in known
     ]
     facts.chosen = _selected(folder, facts)[:MOST]
     for name, dotted in SETTINGS:
@@ -198,7 +190,7 @@ def _about(facts: Facts, folder: Path, status: dict[str, Any], origin: dict[str,
             facts.about[name] = fingerprint
 
 
-def _scores(folder: Path, facts: Facts) -> list[Figure]:
+def _scores(folder: Path, facts: Facts) -> list[KeyFigure]:
     """How good a training is: by the test set, or by cross-validation where there is none."""
     for file, what in (("test", "test set"), ("cross_validation", "cross-validation")):
         rows = _rows(folder / "tables" / f"{file}.csv", ("by", "quantity", "value"), facts)
@@ -208,17 +200,17 @@ def _scores(folder: Path, facts: Facts) -> list[Figure]:
                 beside = f"{_three(row['low'])}–{_three(row['high'])}" if row.get("low") and row.get("high") else ""
                 paper = f"paper {_three(row['paper'])}" if row.get("paper") else ""
                 text = " · ".join(part for part in (beside, paper) if part)
-                found.append(Figure(f"{SCORES[row['quantity']]}, {what}", _three(row["value"]), text))
+                found.append(KeyFigure(f"{SCORES[row['quantity']]}, {what}", _three(row["value"]), text))
         if found:
             return found
     return []
 
 
-def _selected(folder: Path, facts: Facts) -> list[Figure]:
+def _selected(folder: Path, facts: Facts) -> list[KeyFigure]:
     """How many patterns each selection holds, and its contrast."""
     rows = _rows(folder / "tables" / "selections.csv", ("selection", "patterns", "contrast"), facts)
     return [
-        Figure(
+        KeyFigure(
             row["selection"],
             row["patterns"],
             f"patterns · γ {_three(row['contrast'])}" if row["contrast"] else "patterns",

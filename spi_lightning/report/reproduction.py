@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from spi_lightning.errors import SpiError
 from spi_lightning.provenance import write_text
 from spi_lightning.report.circumstances import SAME, Circumstance
 from spi_lightning.report.comparison import Compared, Verdict, agreement
@@ -18,21 +16,6 @@ MOST = 40  # lines of differences for people; the CSV has every value
 CIRCUMSTANCES = ("Circumstance", "Then", "Now", "")
 IN_SHORT = ("Table", "Values", "Identical", "Within", "Not judged", "Differ", "Largest difference")
 EACH = ("Table", "Row", "Column", "Then", "Now", "Difference", "Verdict")
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, a text for each column; none where the file is missing.
-
-    Raises:
-        SpiError: it is no CSV.
-    """
-    try:
-        rows = [*csv.DictReader(path.read_text(encoding="utf-8").splitlines(), restkey="")]
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SpiError(f"{path} cannot be read as a table ({error}). Restore it, or remove it to do without.") from None
-    return [{name: value or "" for name, value in row.items() if name} for row in rows]
 
 
 def conclusion(found: Sequence[Compared], exact: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-import spi_lightning
 from spi_lightning.errors import SpiError
 from spi_lightning.provenance import write_text
 from spi_lightning.report.sweep_groups import METRIC, Group, described, grouped, ranked, verdict
@@ -30,7 +28,7 @@ from spi_lightning.report.sweep_tables import (
     settings_table,
     shown_metrics,
 )
-from spi_lightning.report.template import Picture, environment, picture, resource
+from spi_lightning.report.template import KeyFigure, Picture, picture, rendered, resource
 
 PLOTTED = ("test.labels.average_precision", "test.labels.f1", SECONDS)
 STATES = ("failed", "stopped", "killed", "missing", "running", "pruned")
@@ -44,18 +42,14 @@ class Shown:
     """What the page says in words.
 
     Attributes:
-        key: key figures: name, value, what belongs to it.
         swept: keys and their values.
         ranking: how groups are ranked, and whether one is the best.
-        notes: what a reader has to know.
         unfinished: jobs that are not complete, with their numbers and links.
         about: where the sweep comes from.
     """
 
-    key: list[tuple[str, str, str]]
     swept: dict[str, str]
     ranking: list[str]
-    notes: list[str] = field(default_factory=list)
     unfinished: list[tuple[str, SweptJob, str]] = field(default_factory=list)
     about: dict[str, str] = field(default_factory=dict)
 
@@ -84,9 +78,14 @@ def write_sweep(folder: Path, metric: str = METRIC) -> Path:
     path = folder.resolve()
     try:
         figures = _figures(folder, sweep, groups, metric)
-        page = environment().get_template("sweep.html")
-        html = page.render(
+        html = rendered(
+            "sweep.html",
+            ["page.css", "sweep.css"],
+            kind="Sweep",
             name=f"{path.parent.name}/{path.name}".strip("/"),
+            failure="",
+            key=[_key([*sweep.jobs, *sweep.folds], groups, metric)],
+            notes=_notes(sweep),
             shown=_shown(sweep, groups, metric),
             groups=groups_table(sweep, groups, metric),
             jobs=jobs_table(sweep, metric),
@@ -94,11 +93,8 @@ def write_sweep(folder: Path, metric: str = METRIC) -> Path:
             figures=figures,
             dense=DENSE,
             long=LONG,
-            style=Markup(resource("page.css") + resource("sweep.css")),
             script=Markup(script),
             digest=digest,
-            version=spi_lightning.__version__,
-            written=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
         )
         for name, text in [*tables, ("report.html", html)]:
             write_text(folder / name, text)
@@ -111,10 +107,9 @@ def write_sweep(folder: Path, metric: str = METRIC) -> Path:
 
 
 def _shown(sweep: Sweep, groups: Sequence[Group], metric: str) -> Shown:
-    jobs = [*sweep.jobs, *sweep.folds]
     unfinished = [(str(number), job, link_to(job)) for number, job in enumerate(sweep.jobs, 1) if job.state not in WELL]
     unfinished += [("", job, link_to(job)) for job in sweep.folds if job.state not in WELL]
-    shown = Shown(_key(jobs, groups, metric), _swept(sweep), _ranking(groups, metric), _notes(sweep), unfinished)
+    shown = Shown(_swept(sweep), _ranking(groups, metric), unfinished)
     if sweep.command:
         shown.about["Command"] = sweep.command
     for name, moment in (("Started", sweep.started), ("Ended", sweep.ended)):
@@ -126,10 +121,10 @@ def _shown(sweep: Sweep, groups: Sequence[Group], metric: str) -> Shown:
     return shown
 
 
-def _key(jobs: Sequence[SweptJob], groups: Sequence[Group], metric: str) -> list[tuple[str, str, str]]:
+def _key(jobs: Sequence[SweptJob], groups: Sequence[Group], metric: str) -> list[KeyFigure]:
     complete = sum(job.state == "complete" for job in jobs)
     others = [f"{count} {state}" for state in STATES if (count := sum(job.state == state for job in jobs))]
-    found = [("Jobs complete", f"{complete} of {len(jobs)}", ", ".join(others))]
+    found = [KeyFigure("Jobs complete", f"{complete} of {len(jobs)}", ", ".join(others))]
     first = next((group for group in ranked(groups, metric) if metric in group.estimates), None)
     if first is not None:
         for each in dict.fromkeys([metric, metric.replace("cross_validation.", "test.", 1)]):
@@ -137,9 +132,9 @@ def _key(jobs: Sequence[SweptJob], groups: Sequence[Group], metric: str) -> list
                 estimate = first.estimates[each]
                 words = described(each)
                 beside = f"{interval_of(each, estimate) or 'one seed, no interval'} · highest group"
-                found.append((f"{words[0].upper()}{words[1:]}", number_of(each, estimate.mean), beside))
+                found.append(KeyFigure(f"{words[0].upper()}{words[1:]}", number_of(each, estimate.mean), beside))
     if seconds := [job.metrics[SECONDS] for job in jobs if SECONDS in job.metrics]:
-        found.append(("Time of all jobs", duration(sum(seconds)), f"{duration(max(seconds))} the longest"))
+        found.append(KeyFigure("Time of all jobs", duration(sum(seconds)), f"{duration(max(seconds))} the longest"))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from spi_lightning.records import finite_number
 from spi_lightning.report.figures import plain
 from spi_lightning.report.sweep_groups import Group, described, estimate, in_a_line
 from spi_lightning.report.sweep_jobs import SECONDS, SEED
@@ -46,7 +46,7 @@ def scale_of(values: Sequence[str]) -> Scale:
         values: as written, in the order of the sweep.
     """
     distinct = list(dict.fromkeys(values))
-    numbers = [_finite(value) for value in distinct]
+    numbers = [finite_number(value) for value in distinct]
     if not numbers or any(number is None for number in numbers):
         return Scale("category", {value: float(index) for index, value in enumerate(distinct)})
     places = {value: number for value, number in zip(distinct, numbers, strict=True) if number is not None}
@@ -176,11 +176,3 @@ def _label(axis: Axes, scale: Scale, key: str) -> None:
 
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
-def _finite(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +13,7 @@ import yaml
 
 from spi_lightning.config.sweep import RECORD, SweepJob, look_up
 from spi_lightning.errors import SpiError
+from spi_lightning.records import finite_number, flat, readable_mapping, rows_of
 
 SEED = "seed"
 PART = "fold"  # a job with this key made a part of another job
@@ -24,7 +23,7 @@ FINAL = ("complete", "failed", "pruned")  # states that a job does not leave by 
 TABLES = {"cross_validation": "cross-validation", "test": "test set"}
 JUDGES = ("labels", "truth")
 OF_SELECTIONS = ("patterns", "contrast", "contrast_low", "contrast_high")
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error, yaml.YAMLError)
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError)
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,9 @@ def differing(jobs: Sequence[SweptJob], swept: Sequence[str]) -> list[str]:
     return [*swept, *others]
 
 
-def flattened(config: Any, key: str = "") -> dict[str, str]:
+def flattened(config: dict[str, Any]) -> dict[str, str]:
     """Keys of a config, such as ``loss.weights``, and their values as on a command line; a list is one value."""
-    if isinstance(config, dict) and config:
-        inner = ((f"{key}.{name}" if key else str(name), value) for name, value in config.items())
-        return {name: text for place, value in inner for name, text in flattened(value, place).items()}
-    value = config if isinstance(config, str) else json.dumps(config, separators=(",", ":"), default=str)
-    return {_text(key): _text(value)}
+    return {_text(key): _text(_written(value)) for key, value in flat(config).items()}
 
 
 def metrics(folder: Path) -> dict[str, float]:
@@ -233,27 +228,25 @@ def _settings(place: Path) -> dict[str, str]:
 
 
 def _origin(place: Path) -> dict[str, str]:
-    try:
-        facts = json.loads((place / "provenance.json").read_text(encoding="utf-8"))
-        return {name: text for name in ("commit", "data", "labels") if (text := _text(facts.get(name)))}
-    except UNREADABLE:
-        return {}
+    facts = readable_mapping(place / "provenance.json")
+    return {name: text for name in ("commit", "data", "labels") if (text := _text(facts.get(name)))}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        return [*csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
-    except UNREADABLE:
+        return rows_of(path)
+    except SpiError:
         return []
 
 
 def _number(name: str, value: Any) -> dict[str, float]:
     """A finite number under its name; else nothing."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return {}
-    return {name: number} if math.isfinite(number) else {}
+    number = finite_number(value)
+    return {} if number is None else {name: number}
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
 
 
 def _text(value: Any) -> str:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+import spi_lightning
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CSS_DPI, USUAL_DPI = 96, 130  # of a page, and of our figures
@@ -36,14 +42,36 @@ class Picture:
     wide: bool
 
 
-def environment() -> Environment:
-    """Templates that escape all that they are given; a name that is missing is an error."""
-    return Environment(
+@dataclass(frozen=True)
+class KeyFigure:
+    """A figure at the head of a page: what it is, its value, and what belongs to it."""
+
+    name: str
+    value: str
+    beside: str = ""
+
+
+def rendered(template: str, styles: Sequence[str], **values: Any) -> str:
+    """A page, in which all that is given is escaped; a name that is missing is an error.
+
+    Args:
+        template: its file in this package, which extends ``base.html``.
+        styles: files of style sheets.
+        values: what it shows: ``kind``, ``name``, ``failure``, ``key`` (rows of :class:`KeyFigure`) and ``notes``,
+            which every page has, and its own.
+    """
+    environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         loader=FunctionLoader(resource),
+    )
+    return environment.get_template(template).render(
+        style=Markup("".join(resource(name) for name in styles)),
+        version=spi_lightning.__version__,
+        written=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
+        **values,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from spi_lightning.provenance import write_text
-from spi_lightning.tracking.results import rows
+from spi_lightning.records import rows_of
 from spi_lightning.tracking.run import About, Place, Results, State
 
 COLUMNS = ("step", "epoch", "name", "value")
@@ -35,7 +35,7 @@ class _File:
         self._path = path
 
     def go_on_from(self, step: int) -> None:
-        kept = [row for row in rows(self._path) if _whole(row) and int(row["step"]) <= step]
+        kept = [row for row in rows_of(self._path) if _whole(row) and int(row["step"]) <= step]
         self._write([tuple(row[column] for column in COLUMNS) for row in kept])
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spi_lightning.errors import require
+from spi_lightning.records import flat
 from spi_lightning.tracking.exclusive import exclusive
-from spi_lightning.tracking.results import flat
 from spi_lightning.tracking.run import About, Place, Results, State, keep_id, kept_id, plain_name
 
 if TYPE_CHECKING:

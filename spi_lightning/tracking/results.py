@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from spi_lightning.tracking.run import SWEEP, About, Place, Results
+from spi_lightning.config.sweep import RECORD
+from spi_lightning.records import finite_number, flat, readable_mapping, rows_of
+from spi_lightning.tracking.run import About, Place, Results
 
 FACTS = ("commit", "data", "labels", "device", "training patterns", "test patterns")
 NAMES = {"data": "data fingerprint", "labels": "labels fingerprint"}
@@ -28,7 +27,7 @@ TELLING = (
 def about(place: Place) -> About:
     """What is known of a run before it starts, from its ``config.yaml`` and ``provenance.json``."""
     path = place.run / "config.yaml"
-    own = _json(place.folder / "provenance.json") or _json(place.run / "provenance.json")
+    own = readable_mapping(place.folder / "provenance.json") or readable_mapping(place.run / "provenance.json")
     facts = {NAMES.get(name, name): own[name] for name in FACTS if own.get(name) is not None}
     facts |= {"group": place.group, "folder": str(place.folder)}
     facts["checkpoint"] = str(place.folder / ("ensemble" if place.fold is None else "last.ckpt"))
@@ -45,35 +44,16 @@ def results(place: Place) -> Results:
     )
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table; none where it is missing."""
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of a config by keys such as ``trainer.epochs``; lists are left as they are."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
-
-
 def _metrics(tables: Path) -> dict[str, float]:
     found: dict[str, str] = {}
     for table, kinds in JUDGED.items():
-        for row in rows(tables / f"{table}.csv"):
+        for row in rows_of(tables / f"{table}.csv"):
             if row["by"] in kinds and row["quantity"] in QUANTITIES:
                 found[f"{kinds[row['by']]}/{row['quantity']}"] = row["value"]
-    for row in rows(tables / "selections.csv"):
+    for row in rows_of(tables / "selections.csv"):
         found |= {f"{quantity}/{row['selection']}": row[quantity] for quantity in OF_SELECTIONS}
-    numbers = {name: float(value) for name, value in found.items() if value}
-    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+    numbers = {name: finite_number(value) for name, value in found.items()}
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _settings(place: Place) -> dict[str, str | int | float | bool]:
@@ -82,7 +62,9 @@ def _settings(place: Place) -> dict[str, str | int | float | bool]:
     if place.sweep is not None:
         name = place.run.relative_to(place.sweep).as_posix()
         swept = [
-            job.get("overrides", {}) for job in _json(place.sweep / SWEEP).get("jobs", []) if job.get("folder") == name
+            job.get("overrides", {})
+            for job in readable_mapping(place.sweep / RECORD).get("jobs", [])
+            if job.get("folder") == name
         ]
         if swept:
             return {key: _scalar(values.get(key, text)) for key, text in swept[-1].items() if key != "fold"}
@@ -96,11 +78,3 @@ def _scalar(value: Any) -> str | int | float | bool:
 def _config(path: Path) -> dict[str, Any]:
     values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

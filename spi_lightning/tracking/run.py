@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from spi_lightning.config.sweep import RECORD
 from spi_lightning.provenance import write_json
+from spi_lightning.records import readable_mapping
 from spi_lightning.tracking.exclusive import exclusive
 
 State = Literal["complete", "failed", "stopped"]
-SWEEP = "sweep.json"  # what the folder of a sweep holds
 IDS = "tracking.json"
 
 
@@ -37,7 +37,7 @@ class Place:
     @property
     def sweep(self) -> Path | None:
         """Folder of the sweep that the training is a job of; None where it stands alone."""
-        return next((folder for folder in (self.run, self.run.parent) if (folder / SWEEP).is_file()), None)
+        return next((folder for folder in (self.run, self.run.parent) if (folder / RECORD).is_file()), None)
 
     @property
     def group(self) -> str:
@@ -113,21 +113,14 @@ class Logger(Protocol):
 
 def kept_id(folder: Path, name: str) -> str | None:
     """Id of the run that a logger has opened for a folder; None where there is none that can be read."""
-    return _ids(folder).get(name)
+    value = readable_mapping(folder / IDS).get(name)
+    return None if value is None else str(value)
 
 
 def keep_id(folder: Path, name: str, value: str) -> None:
     """Keep the id of a run in ``tracking.json`` of its folder."""
     with exclusive(folder / IDS):
-        write_json(folder / IDS, _ids(folder) | {name: value})
-
-
-def _ids(folder: Path) -> dict[str, str]:
-    try:
-        values = json.loads((folder / IDS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(value) for key, value in values.items()} if isinstance(values, dict) else {}
+        write_json(folder / IDS, readable_mapping(folder / IDS) | {name: value})
 
 
 def plain_name(name: str) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from spi_lightning.records import rows_of
 from spi_lightning.report.layout import markdown
-from spi_lightning.tracking.results import rows
 from spi_lightning.tracking.run import About, Place, Results, State
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class _Events:
 
 
 def _as_markdown(path: Path) -> str:
-    lines = rows(path)
+    lines = rows_of(path)
     if not lines:
         return "(empty)"
     cells = [[_short(cell) for cell in line.values()] for line in lines[:MOST_ROWS]]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from spi_lightning.errors import require
-from spi_lightning.tracking.results import rows
+from spi_lightning.records import rows_of
 from spi_lightning.tracking.run import About, Place, Results, State, keep_id, kept_id
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class _Run:
 
         shown: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in results.figures.items()}
         for name, path in results.tables.items():
-            if lines := rows(path):
+            if lines := rows_of(path):
                 cells = [[_value(cell) for cell in line.values()] for line in lines]
                 shown[f"tables/{name}"] = wandb.Table(
                     columns=list(lines[0]), data=cells, allow_mixed_types=True, log_mode="IMMUTABLE"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,3 +67,17 @@ def make_small(folder: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
     unfinished.rename(folder)
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that commands run in, with a copy of a simulation, a training and a prediction."""
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """The file that a payload would make."""
+    return tmp_path / "it-ran"

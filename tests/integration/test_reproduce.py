@@ -25,7 +25,7 @@ from spi_lightning.config.scope import job_scope, sole_job
 from spi_lightning.config.train_schema import TrainConfig
 from spi_lightning.errors import SpiError
 from spi_lightning.inference.scores import read_scores
-from spi_lightning.report.reproduction import rows_of
+from spi_lightning.records import rows_of
 from tests.integration.conftest import BIN
 
 DATA = "simulation/patterns.cxi"
@@ -290,6 +290,8 @@ def test_a_recipe_has_no_paths_of_a_machine(work: Path, tmp_path: Path) -> None:
     (run / "config.yaml").write_text(text.replace(DATA, f"{work}/{DATA}"))
     with pytest.raises(SpiError, match="names files by their place on this machine"):
         _again(run, f"recipe={tmp_path}/recipe", into=tmp_path / "into")
+    _again(run, f"recipe={tmp_path}/recipe", f"data.path={DATA}", into=tmp_path / "into")
+    assert read_recorded(tmp_path / "recipe").config["data"]["path"] == DATA
     (run / "config.yaml").write_text(text)
     with pytest.raises(SpiError, match="holds something else than a recipe"):
         _again(run, f"recipe={work}", into=tmp_path / "into")
@@ -343,13 +345,3 @@ def test_relative_paths_count_from_where_the_run_was_started(
 def test_scores_that_are_there_are_compared(again: Path, work: Path) -> None:
     then, now = (read_scores(folder / "scores.h5") for folder in (work / "runs/a", again / "training"))
     assert (then.models == now.models).all()
-
-
-def test_recipes_of_the_documentation_can_be_trained() -> None:
-    folders = [path.parent for path in (Path(__file__).parents[2] / "docs/runs").glob("*/config.yaml")]
-    assert folders
-    for folder in folders:
-        recorded = read_recorded(folder)
-        assert recorded.threads_of_folds() is not None
-        assert {"data", "labels", "versions", "commit"} <= recorded.jobs[0].keys()
-        assert not Path(str(recorded.config["run"])).is_absolute()

@@ -38,7 +38,7 @@ def centroids(images: np.ndarray) -> np.ndarray:
     return np.stack([(images * ROWS).sum((1, 2)) / totals, (images * COLUMNS).sum((1, 2)) / totals], 1)
 
 
-def agree(ours: np.ndarray, theirs: np.ndarray) -> None:
+def assert_alike(ours: np.ndarray, theirs: np.ndarray) -> None:
     """Two samples of one distribution, by Kolmogorov and Smirnov; neither is a constant."""
     assert min(np.ptp(ours), np.ptp(theirs)) > 0
     assert stats.ks_2samp(ours, theirs).pvalue > 0.001
@@ -55,7 +55,7 @@ def test_rotation() -> None:
         angles.append(np.degrees(np.arctan2(-off[:, 0], off[:, 1])))
         assert angles[-1].min() == pytest.approx(degrees[0], abs=2)
         assert angles[-1].max() == pytest.approx(degrees[1], abs=2)
-    agree(*angles)
+    assert_alike(*angles)
 
 
 def test_scaling() -> None:
@@ -70,7 +70,7 @@ def test_scaling() -> None:
         assert factors[-1].min() == pytest.approx(0.7, abs=0.02)
         assert factors[-1].max() == pytest.approx(1.4, abs=0.02)
         assert (factors[-1] > 1).mean() == pytest.approx(0.5, abs=0.1)
-    agree(*factors)
+    assert_alike(*factors)
 
 
 @pytest.mark.parametrize("ramp", [ROWS, COLUMNS])
@@ -78,8 +78,8 @@ def test_elastic_deformation(ramp: np.ndarray) -> None:
     """A ramp shows the displacement along it: spread and correlation length along both axes agree."""
     results = both(ramp, n=2000, elastic={"alpha": (10.0, 60.0), "sigma": (4.0, 6.0)})
     inner = [(images - ramp)[:, 10:-10, 10:-10] for images in results]
-    agree(*(fields[:, 18, 10] for fields in inner))
-    agree(*(np.sqrt((fields**2).mean((1, 2))) for fields in inner))
+    assert_alike(*(fields[:, 18, 10] for fields in inner))
+    assert_alike(*(np.sqrt((fields**2).mean((1, 2))) for fields in inner))
     sigma = np.linspace(4.0, 6.0, 50)
     for lag in (4, 6):
         expected = np.average(np.exp(-(lag**2) / (4 * sigma**2)), weights=sigma**-2.0)
@@ -98,14 +98,14 @@ def test_gamma(inverted: bool) -> None:
         np.testing.assert_allclose(images.mean((1, 2)), pattern.mean(), atol=1e-5)
         np.testing.assert_allclose(images.std((1, 2)), pattern.std(), rtol=1e-4)
     for share in (5, 50, 95):
-        agree(*(np.percentile(images, share, axis=(1, 2)) for images in results))
+        assert_alike(*(np.percentile(images, share, axis=(1, 2)) for images in results))
 
 
 def test_noise() -> None:
     """Its range is one of standard deviations, not of variances, in batchgenerators as well."""
     results = both(np.ones(SHAPE), noise={"sd": (0.02, 0.3)})
     spreads = [images.std((1, 2)) for images in results]
-    agree(*spreads)
+    assert_alike(*spreads)
     for images, spread in zip(results, spreads, strict=True):
         assert spread.max() == pytest.approx(0.3, rel=0.05)
         assert stats.kstest(((images[0] - 1) / spread[0]).ravel(), "norm").pvalue > 0.01
@@ -119,7 +119,7 @@ def test_blur() -> None:
     for images in results:
         np.testing.assert_allclose(images.sum((1, 2)), 1.0, atol=1e-5)
         np.testing.assert_allclose(images[:, 20, 21], images[:, 21, 20], atol=1e-7)
-    agree(*(images[:, 20, 20] for images in results))
+    assert_alike(*(images[:, 20, 20] for images in results))
 
 
 def test_mirroring() -> None:
@@ -144,7 +144,7 @@ def test_shift() -> None:
         assert abs(shifts.mean(0)).max() < 0.5
         assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.15
     for axis in (0, 1):
-        agree(by[0][:, axis], by[1][:, axis])
+        assert_alike(by[0][:, axis], by[1][:, axis])
 
 
 def test_one_cutout() -> None:
@@ -160,14 +160,14 @@ def test_one_cutout() -> None:
         assert (columns.sum(1).min(), columns.sum(1).max()) == (4, 13)
         edges.append((rows.sum(1), columns.sum(1), rows.argmax(1) + rows.sum(1) / 2, columns.argmax(1)))
     for ours, theirs in zip(*edges, strict=True):
-        agree(ours, theirs)
+        assert_alike(ours, theirs)
     assert edges[0][3].min() == 0
 
 
 def test_several_cutouts() -> None:
     """How many there are shows in the share of blank pixels."""
     results = both(np.ones(SHAPE), zero=-1.0, cutout={"rectangles": (1, 5)})
-    agree(*((images == -1.0).mean((1, 2)) for images in results))
+    assert_alike(*((images == -1.0).mean((1, 2)) for images in results))
 
 
 def test_all_at_once() -> None:
@@ -185,6 +185,6 @@ def test_all_at_once() -> None:
         "cutout": {"probability": 0.4},
     }
     results = both(pattern, zero=-0.1, **defaults)
-    agree(*(np.abs(images - pattern).mean((1, 2)) for images in results))
-    agree(*(images.std((1, 2)) for images in results))
-    agree(*((images == np.float32(-0.1)).mean((1, 2)) for images in results))
+    assert_alike(*(np.abs(images - pattern).mean((1, 2)) for images in results))
+    assert_alike(*(images.std((1, 2)) for images in results))
+    assert_alike(*((images == np.float32(-0.1)).mean((1, 2)) for images in results))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spi_lightning.errors import SpiError
 from spi_lightning.inference.scores import Origin, Scores, read_scores, score_file
+from spi_lightning.records import rows_of
 from spi_lightning.report.circumstances import circumstances, code_is_same
 from spi_lightning.report.comparison import (
     TABLES,
@@ -20,7 +21,7 @@ from spi_lightning.report.comparison import (
     compare_tables,
     compare_values,
 )
-from spi_lightning.report.reproduction import conclusion, rows_of, write_reproduction
+from spi_lightning.report.reproduction import conclusion, write_reproduction
 
 WIDE = Tolerance(absolute=0.05, relative=0.1, count=3, probability=0.02)
 cells = st.one_of(
