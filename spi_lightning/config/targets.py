@@ -15,6 +15,7 @@ import pkgutil
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -45,7 +46,13 @@ ENTRY_POINTS = "spi_lightning.targets"  # name = "module"
 def allowed_modules(role: str) -> tuple[str, ...]:
     """Modules whose public classes a config may name where it describes a ``role``."""
     ours = [module for name in ALLOWED[role] for module in (_modules_of(name) or [name])]
-    return (*ours, *(point.value for point in entry_points(group=ENTRY_POINTS)))
+    return (*ours, *_registered())
+
+
+@cache
+def _registered() -> tuple[str, ...]:
+    """Modules of other packages; looking for them takes longer than all else of a check."""
+    return tuple(point.value for point in entry_points(group=ENTRY_POINTS))
 
 
 def instantiate(block: dict[str, Any], key: str, role: str) -> Any:

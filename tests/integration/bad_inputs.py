@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
-import io
-import logging
-import shlex
 import shutil
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.global_hydra import GlobalHydra
-
 from spi_lightning.config.earlier import RECORDS
 from spi_lightning.patterns.handles import close_files
+from tests.integration.running import run_here
 
 MADE = ("simulated", "trained", "predicted")  # folders of the fixture ``made``
 TRAIN = "spi-train experiment=tiny trainer.threads=1 run=out"
@@ -79,29 +72,6 @@ def feed(bad: Bad, made: Path, folder: Path) -> Answer:
     changed = [name for name, digest in before.items() if after.get(name) != digest]
     left = [name for name in after if name not in before and Path(name).name not in RECORDS]
     return Answer(status, stdout, stderr, tuple(changed), tuple(left))
-
-
-def run_here(command: str) -> tuple[int, str, str]:
-    """Run a command line in this process, as its console script does: exit status, standard output and error."""
-    name, *arguments = shlex.split(command)
-    main = importlib.import_module(f"spi_lightning.commands.{name.removeprefix('spi-')}").main
-    stdout, stderr, status = io.StringIO(), io.StringIO(), 0
-    argv, handlers, level = sys.argv, logging.root.handlers[:], logging.root.level
-    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        try:
-            sys.argv = [name, *arguments]
-            main()
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else 1
-        finally:
-            sys.argv, logging.root.handlers[:] = argv, handlers
-            logging.root.setLevel(level)
-            for number, handler in signals.items():
-                signal.signal(number, handler)
-            GlobalHydra.instance().clear()
-            close_files()
-    return status, stdout.getvalue(), stderr.getvalue()
 
 
 def contents(folder: Path) -> dict[str, str]:

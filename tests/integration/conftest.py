@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.running import run_in
+
 BIN = Path(sys.executable).parent
 EM = "callbacks.em.em={classes: 3, rotations: 12, starts: 2, iterations: 10}"
 SMALL = (  # commands that make a folder with a simulation, a training on it, and a prediction by that
@@ -23,18 +25,10 @@ SMALL = (  # commands that make a folder with a simulation, a training on it, an
 
 @pytest.fixture
 def spi(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Run a console script as a user does, in an empty folder."""
+    """Run a command as a user does, in an empty folder; but in this process, where it need not be started."""
 
     def run(command: str, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            [str(BIN / command), *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},  # tests run side by side, one a core
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = run_in(tmp_path, command, *arguments)
         if ok:
             assert done.returncode == 0, done.stdout + done.stderr
         return done

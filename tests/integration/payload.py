@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.integration.bad_inputs import run_here
 from tests.integration.conftest import SMALL
+from tests.integration.running import run_here
 
 CONFIG = "trained/config.yaml"
 EVALUATE, SELECT = "spi-evaluate run=trained", "spi-select run=trained callbacks=none"

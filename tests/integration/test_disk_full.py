@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.killing import results
 from spi_lightning.config.earlier import RECORDS
-from tests.integration.bad_inputs import run_here
 from tests.integration.conftest import SMALL
+from tests.integration.running import run_here
 
 ROOM = 24 * 2**20  # bytes of the disk
 TRAIN = " ".join([*SMALL[1], "logger=none"])

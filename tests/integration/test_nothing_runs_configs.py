@@ -15,9 +15,9 @@ from spi_lightning.commands.scored import scored_run
 from spi_lightning.config.targets import ALLOWED, check_target
 from spi_lightning.errors import SpiError
 from spi_lightning.report.page import write_page
-from tests.integration.bad_inputs import run_here
 from tests.integration.conftest import BIN
 from tests.integration.payload import CONFIG, EVALUATE, RESUME, SELECT, ran, refused
+from tests.integration.running import run_here
 
 EVIL = [
     *("os.mkdir", "os.system", "builtins.eval", "builtins.__import__", "subprocess.Popen", "subprocess.run"),

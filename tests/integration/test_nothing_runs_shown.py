@@ -15,8 +15,8 @@ import jinja2
 import yaml
 
 from spi_lightning.report.page import write_page
-from tests.integration.bad_inputs import run_here
 from tests.integration.payload import ran
+from tests.integration.running import run_here
 
 SHOWN = (
     "<script>document.title='ran'</script><img src=x onerror=alert(1)><svg onload=alert(1)> {{ 'x' * 9 + 'ran' }} "

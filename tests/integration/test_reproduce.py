@@ -27,6 +27,7 @@ from spi_lightning.errors import SpiError
 from spi_lightning.inference.scores import read_scores
 from spi_lightning.records import rows_of
 from tests.integration.conftest import BIN
+from tests.integration.running import run_in
 
 DATA = "simulation/patterns.cxi"
 SETTINGS = (
@@ -141,9 +142,7 @@ def test_what_was_kept_is_enough_and_other_settings_do_not_agree(work: Path, tmp
     config.optimizer.lr, config.seed, config.callbacks = 0.5, 7, {}
     OmegaConf.save(config, recipe / "config.yaml")
     settings = (f"run={recipe}", f"data.path={DATA}", f"into={tmp_path}/into", "agreement=identical")
-    done = subprocess.run(
-        [str(BIN / "spi-reproduce"), *settings], cwd=work, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run_in(work, "spi-reproduce", *settings)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "error: Does not agree (identical values were expected)" in done.stderr
     assert "scores.h5 is not there: probabilities are not compared." in done.stdout

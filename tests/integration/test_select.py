@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import h5py
@@ -17,13 +16,8 @@ from spi_lightning.config.earlier import DOWNSTREAM
 from spi_lightning.inference.scores import Origin, read_scores, score_file
 from spi_lightning.patterns import open_run
 from spi_lightning.selection.selection_file import read_findings
-from tests.integration.conftest import BIN, EM
-
-
-def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(BIN / name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
+from tests.integration.conftest import EM, SMALL
+from tests.integration.running import run_in
 
 
 @pytest.fixture
@@ -75,14 +69,14 @@ def test_tensorboard_is_told_scalars_and_figures(made: Path) -> None:
 
 
 def test_selections_of_ones_own_in_any_order_are_exported(here: Path) -> None:
-    done = command(
+    done = run_in(
+        here,
         "spi-select",
         *("run=predicted", EM, "device=cpu", "export.cxi=true", "export.emc=true"),
         "selections=none",
         "+selections={late: [size, {photons: {at_least: 200}}, {threshold: {rule: fixed, value: 0.0}}], "
         "early: [{threshold: {rule: fixed, value: 0.0}}, {photons: {at_least: 200}}, size], best: [{threshold: "
         "{rule: precision, value: 0.2}}]}",
-        cwd=here,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = read_findings(here / "predicted/selection.h5")
@@ -111,7 +105,7 @@ def test_it_is_repeatable_and_what_was_made_before_is_replaced(here: Path) -> No
     settings = (EM, "callbacks.psd.resamples=20")
     texts = []
     for selections in ((), own, ()):
-        done = command("spi-select", "run=trained", *settings, *selections, cwd=here)
+        done = run_in(here, "spi-select", "run=trained", *settings, *selections)
         assert done.returncode == 0, done.stdout + done.stderr
         texts.append((here / "trained/tables/selections.csv").read_text())
         assert not (here / "trained/selection.new").exists()
@@ -129,8 +123,8 @@ def test_what_was_moved_can_be_named(here: Path) -> None:
     (here / "trained/ensemble").rename(here / "moved")
     (here / "simulated/patterns.cxi").rename(here / "patterns.cxi")
     plain = ("spi-select", "run=predicted", "callbacks=none")
-    assert "moved" not in command(*plain, cwd=here).stderr
-    done = command(*plain, "ensemble=moved", "data.path=patterns.cxi", cwd=here)
+    assert "moved" not in run_in(here, *plain).stderr
+    done = run_in(here, *plain, "ensemble=moved", "data.path=patterns.cxi")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -139,27 +133,24 @@ def test_an_evaluation_of_an_earlier_version_leaves_selections_alone(here: Path)
     values = yaml.safe_load(config.read_text())
     config.write_text(yaml.safe_dump({k: v for k, v in values.items() if k not in DOWNSTREAM}, sort_keys=False))
     before = (here / "trained/selection.h5").read_bytes()
-    done = command("spi-evaluate", "run=trained", cwd=here)
+    done = run_in(here, "spi-evaluate", "run=trained")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert (here / "trained/selection.h5").read_bytes() == before
-    same = command(
-        "spi-train", "experiment=tiny", "data.path=simulated/patterns.cxi", "trainer.threads=1", "run=trained",
-        "truth.dataset=entry_1/image_1/truth/single", "paper=MaxF1", cwd=here,
-    )  # fmt: skip
+    same = run_in(here, *SMALL[1])
     assert "is complete: nothing is left to do" in same.stdout, same.stderr
 
 
 def test_what_is_switched_off_is_told_and_the_rest_is_made(here: Path) -> None:
     all_of_them = ("steps.threshold.rule=fixed", "steps.threshold.value=0.0")
-    done = command("spi-select", "run=predicted", "callbacks.em=null", "callbacks.size=null", *all_of_them, cwd=here)
+    done = run_in(here, "spi-select", "run=predicted", "callbacks.em=null", "callbacks.size=null", *all_of_them)
 
     assert done.returncode == 0, done.stdout + done.stderr
     text = " ".join(done.stdout.split())
     assert "Selection 'singles + EM' is left out: step em: EM is off" in text
     assert "Selection 'singles + size' is left out: step size: sizes are not known" in text
     assert {"singles", "labelled"} == set(read_findings(here / "predicted/selection.h5").selections)
-    plain = command("spi-select", "run=predicted", "callbacks=none", *all_of_them, cwd=here)
+    plain = run_in(here, "spi-select", "run=predicted", "callbacks=none", *all_of_them)
     assert plain.returncode == 0, plain.stdout + plain.stderr
     assert {"singles", "labelled"} == set(read_findings(here / "predicted/selection.h5").selections)
 
@@ -168,13 +159,13 @@ def test_the_scores_of_another_run_are_refused_and_the_rest_is_made(here: Path) 
     scores = read_scores(here / "predicted/scores.h5")
     with score_file(here / "foreign.h5", scores.ids, 1, Origin("x", "other data", 0.5, ("none",))) as write:
         write(0, scores.models[:, :1])
-    done = command(
+    done = run_in(
+        here,
         "spi-select",
         *("run=predicted", "callbacks=none"),
         "selections=none",
         "+selections={mine: [threshold], theirs: [{threshold: {scores: foreign.h5}}], "
         "same: [{threshold: {scores: trained}}], gone: [{threshold: {scores: nowhere.h5}}]}",
-        cwd=here,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     text = " ".join(done.stdout.split())
@@ -197,7 +188,7 @@ def test_what_cannot_be_done_is_told_in_a_sentence(here: Path) -> None:
     }
     (here / "one.txt").write_text(f"id\n{read_scores(here / 'predicted/scores.h5').ids[0]}\n")
     plans = ", ".join(f"{name}: {steps}" for name, steps in wanted.items())
-    done = command("spi-select", "run=predicted", EM, "selections=none", f"+selections={{{plans}}}", cwd=here)
+    done = run_in(here, "spi-select", "run=predicted", EM, "selections=none", f"+selections={{{plans}}}")
 
     assert done.returncode == 0, done.stdout + done.stderr
     text = " ".join(done.stdout.split())
@@ -211,7 +202,7 @@ def test_what_cannot_be_done_is_told_in_a_sentence(here: Path) -> None:
 
 def test_a_range_of_em_beyond_the_detector_is_told(here: Path) -> None:
     settings = (EM, "callbacks.em.q_range=[5, 6]", "selections.labelled=null")
-    done = command("spi-select", "run=predicted", *settings, cwd=here)
+    done = run_in(here, "spi-select", "run=predicted", *settings)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "EM is left out" in " ".join(done.stdout.split())
@@ -221,15 +212,15 @@ def test_one_pattern_no_labels_no_geometry(here: Path) -> None:
     """The least that can be asked for is still answered, with what can be known."""
     with h5py.File(here / "simulated/patterns.cxi") as source, h5py.File(here / "bare.h5", "w") as file:
         file["frames"] = source["entry_1/image_1/data"][:1]
-    done = command(
-        "spi-predict", "ensemble=trained/ensemble", "data.path=bare.h5", "run=bare", "threshold=0.0", EM, cwd=here
+    done = run_in(
+        here, "spi-predict", "ensemble=trained/ensemble", "data.path=bare.h5", "run=bare", "threshold=0.0", EM
     )
     assert done.returncode == 0, done.stdout + done.stderr
     text = " ".join(done.stdout.split())
     assert "The centre of the beam is not known: PSD, sizes and EM are left out." in text
     assert "'labelled' is left out: step labelled: no pattern of this run has a label" in text
     assert len(read_findings(here / "bare/selection.h5").selections["singles"].kept) == 1
-    again = command("spi-select", "run=bare", EM, cwd=here)
+    again = run_in(here, "spi-select", "run=bare", EM)
     assert again.returncode == 0, again.stdout + again.stderr
 
 
@@ -246,7 +237,7 @@ def test_one_pattern_no_labels_no_geometry(here: Path) -> None:
 )
 def test_a_mistake_is_told_before_anything_is_made(here: Path, arguments: tuple[str, ...], said: str) -> None:
     before = sorted(here.rglob("*"))
-    done = command("spi-select", *arguments, cwd=here)
+    done = run_in(here, "spi-select", *arguments)
 
     assert done.returncode == 1
     assert said in done.stderr
@@ -257,7 +248,7 @@ def test_changed_data_are_told(here: Path) -> None:
     with h5py.File(here / "simulated/patterns.cxi", "a") as file:
         file["entry_1/image_1/data"][0, 0, 0] += 1
         file["entry_1/image_1/mask"][5, 5] = 1
-    done = command("spi-select", "run=predicted", cwd=here)
+    done = run_in(here, "spi-select", "run=predicted")
 
     assert done.returncode == 1
     assert "Run spi-predict again" in done.stderr
@@ -266,7 +257,7 @@ def test_changed_data_are_told(here: Path) -> None:
 def test_a_report_of_every_kind_of_run(here: Path) -> None:
     for run in ("trained", "predicted", "simulated"):
         (here / run / "report.html").unlink(missing_ok=True)
-        done = command("spi-report", f"run={run}", cwd=here)
+        done = run_in(here, "spi-report", f"run={run}")
         assert done.returncode == 0, done.stdout + done.stderr
         assert (here / run / "report.html").stat().st_size > 5000
-    assert "no config.yaml" in command("spi-report", "run=nowhere", cwd=here).stderr
+    assert "no config.yaml" in run_in(here, "spi-report", "run=nowhere").stderr

@@ -14,7 +14,10 @@ from spi_lightning.config.train_schema import TrainConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 TRAIN = ("data.path=sim/patterns.cxi", "experiment=tiny", "callbacks=none", "selections=none", "logger=none")
-SMALL = ("split.folds=2", "sampler.batch_size=4", "sampler.batches=2", "trainer.epochs=1", "trainer.validate_every=1")
+SMALL = (
+    *("split.folds=2", "folds_at_once=1", "sampler.batch_size=4", "sampler.batches=2", "trainer.epochs=1"),
+    *("trainer.validate_every=1", "trainer.threads=1"),
+)
 NARROW = "model.filters=[2,2,2,4,4,4]"
 # What makes a sweep of days one of seconds: next to nothing to train, and two jobs. The truth is not asked for.
 QUICK = {

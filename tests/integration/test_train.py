@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ from spi_lightning.inference.scores import read_scores
 from spi_lightning.patterns import open_run
 from spi_lightning.patterns.prepare import prepare
 from tests.integration.conftest import BIN
+from tests.integration.running import run_in
 
 TRAIN = ("experiment=tiny", "data.path=patterns.cxi", "trainer.threads=1", "workers=0")
 ARTEFACTS = (
@@ -44,6 +46,16 @@ def here(tmp_path: Path, simulated: Path) -> Path:
     """The empty folder that commands run in, with the simulated patterns."""
     (tmp_path / "patterns.cxi").symlink_to(simulated)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the training ``a`` of default settings; tests must not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "patterns.cxi").symlink_to(simulated)
+    done = run_in(folder, "spi-train", *TRAIN, "run=a")
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def _same_results(first: Path, second: Path) -> bool:
@@ -91,8 +103,7 @@ def test_all_folds_leave_tables_figures_and_an_ensemble(spi, here: Path) -> None
     assert "seed is 1 there and 2 here" in refused.stderr
 
 
-def test_folds_one_by_one_and_as_a_sweep_give_the_same_tables(spi, here: Path) -> None:
-    spi("spi-train", *TRAIN, "run=whole")
+def test_folds_one_by_one_and_as_a_sweep_give_the_same_tables(spi, here: Path, trained: Path) -> None:
     spi("spi-train", *TRAIN, "run=parts", "fold=1")
     early = spi("spi-evaluate", "run=parts", ok=False)
     assert early.returncode == 1
@@ -100,7 +111,7 @@ def test_folds_one_by_one_and_as_a_sweep_give_the_same_tables(spi, here: Path) -
     spi("spi-train", *TRAIN, "run=parts", "fold=0,1", "-m")
     assert (here / "parts/folds/0/status.json").is_file()
     spi("spi-evaluate", "run=parts")
-    assert _same_results(here / "whole", here / "parts")
+    assert _same_results(trained / "a", here / "parts")
 
     other = spi("spi-train", *TRAIN, "run=parts", "fold=0", "optimizer.lr=0.5", ok=False)
     assert other.returncode == 1
@@ -142,8 +153,8 @@ def test_what_is_lost_of_a_complete_run_is_made_again(spi, here: Path) -> None:
     assert read_scores(here / "a/scores.h5").probabilities.size == 48
 
 
-def test_an_evaluation_with_another_threshold_scores_nothing_anew(spi, here: Path) -> None:
-    spi("spi-train", *TRAIN, "run=a")
+def test_an_evaluation_with_another_threshold_scores_nothing_anew(spi, here: Path, trained: Path) -> None:
+    shutil.copytree(trained / "a", here / "a")
     before = read_scores(here / "a/scores.h5")
     done = spi("spi-evaluate", "run=a", "threshold={rule: recall, value: 1.0}")
     after = read_scores(here / "a/scores.h5")
@@ -226,7 +237,14 @@ def test_a_mistyped_run_is_not_made(spi, here: Path) -> None:
 
 @pytest.mark.parametrize("experiment", ["maxf1", "moresh", "demo", "amo86615"])
 def test_every_experiment_composes_and_runs(spi, here: Path, experiment: str) -> None:
-    small = ("split.singles=null", "split.others=null", "split.test_share=0.3", "split.folds=2", "trainer.threads=1")
+    small = (
+        "split.singles=null",
+        "split.others=null",
+        "split.test_share=0.3",
+        "split.folds=2",
+        "trainer.threads=1",
+        "folds_at_once=1",
+    )
     short = ("trainer.epochs=1", "sampler.batches=1", "sampler.batch_size=4", "trainer.validate_every=1")
     spi("spi-train", f"experiment={experiment}", "data.path=patterns.cxi", *small, *short, "run=a")
     assert (here / "a/tables/test.csv").is_file()
