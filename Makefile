@@ -52,6 +52,7 @@ ablations: $(VENV)/ready
 figures: demo
 	cp $(DEMO)/training/figures/highest.png $(DEMO)/training/figures/augmentation.png docs/figures
 	cp $(DEMO)/training/figures/classes_singles_em.png docs/figures/classes.png
+	$(BIN)/spi-reproduce run=$(DEMO)/training into=$(DEMO)/reproduction recipe=docs/runs/demo
 	$(BIN)/spi-inspect data.path=$(DEMO)/simulation/patterns.cxi patterns=12 run=$(DEMO)/inspection
 	cp $(DEMO)/inspection/contact_sheet.png docs/figures/demo_contact_sheet.png
 	$(BIN)/python docs/figures/make_amo86615.py

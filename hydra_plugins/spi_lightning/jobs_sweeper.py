@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
@@ -25,7 +26,7 @@ class JobsSweeper(Sweeper):
     What a job is called does not depend on the others, so that a sweep can be started again, or with more values.
     """
 
-    def __init__(self, params: dict[str, str] | None = None):
+    def __init__(self, params: dict[str, Any] | None = None):
         """Remember the swept values of a preset.
 
         Args:

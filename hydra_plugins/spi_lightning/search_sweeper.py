@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from hydra_plugins.spi_lightning.jobs_sweeper import JobsSweeper
 from spi_lightning.config.sweep import SweepJob, SweepRecord
-from spi_lightning.errors import SpiError
+from spi_lightning.errors import SpiError, require
 from spi_lightning.training.study import OBJECTIVE, open_study
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SearchSweeper(JobsSweeper):
     """
 
     def __init__(
-        self, trials: int, at_once: int, startup: int, seed: int, prune: bool, params: dict[str, str] | None = None
+        self, trials: int, at_once: int, startup: int, seed: int, prune: bool, params: dict[str, Any] | None = None
     ):
         """Remember how to search.
 
@@ -46,7 +46,13 @@ class SearchSweeper(JobsSweeper):
             seed: of the sampler.
             prune: whether trials are given up that are below the median of the others after as many folds.
             params: key → values, as the command line has them.
+
+        Raises:
+            SpiError: a number is too small.
         """
+        for name, value, least in (("trials", trials, 1), ("at_once", at_once, 1), ("startup", startup, 0)):
+            require(value >= least, f"hydra.sweeper.{name}", value, f"{least} or more")
+        require(0 <= seed < 2**32, "hydra.sweeper.seed", seed, "from 0 to 4294967295")
         super().__init__(params)
         self.trials, self.at_once, self.startup, self.seed, self.prune = trials, at_once, startup, seed, prune
 

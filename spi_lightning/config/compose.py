@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from spi_lightning.config.check import checked, fields_at
+from spi_lightning.config.targets import parameters_of
 from spi_lightning.errors import SpiError, nearest
 
 T = TypeVar("T")
@@ -33,22 +35,28 @@ def check_command_line(name: str, conf: Path, schema: type[Any]) -> None:
     arguments, unknown = get_args_parser().parse_known_args()
     if unknown:
         raise SpiError(f"Unknown option {unknown[0]}. Settings are given as KEY=VALUE; see --help.")
+    if arguments.cfg and arguments.multirun:
+        raise SpiError("--cfg shows the config of one job. Leave -m out, and give one value of each setting.")
     if arguments.config_name or arguments.config_path or arguments.hydra_help or arguments.info or arguments.cfg:
         return  # Hydra's own business
     folder = arguments.config_dir
     if folder and not Path(folder).is_dir():
         raise SpiError(f"--config-dir {folder}: there is no such folder.")
     search = [f"hydra.searchpath=[file://{Path(folder).resolve()}]"] if folder else []
-    preset, multirun = _sweep_preset(name, conf, [*search, *arguments.overrides])
+    preset, multirun = _sweep(name, conf, [*search, *arguments.overrides])
     for overrides in _jobs([*preset, *arguments.overrides], arguments.multirun or multirun):
         checked_config = composed(name, conf, schema, [*search, *overrides])
         if any(override.startswith("run=") for override in overrides):
             _make_folder(str(checked_config.run))
 
 
-def _sweep_preset(name: str, conf: Path, overrides: list[str]) -> tuple[list[str], bool]:
-    """The swept values of a preset, as overrides, and whether it starts a sweep by itself."""
-    chosen = [override for override in overrides if override.startswith(("sweep=", "hydra.searchpath=", "hydra/"))]
+def _sweep(name: str, conf: Path, overrides: list[str]) -> tuple[list[str], bool]:
+    """The swept values of a preset, as overrides, and whether it starts a sweep by itself.
+
+    Raises:
+        SpiError: a setting of ``hydra.sweeper`` is wrong, which Hydra would tell in a traceback.
+    """
+    chosen = [override for override in overrides if override.lstrip("+~").startswith(("sweep=", "hydra.", "hydra/"))]
     if not chosen:
         return [], False
     with initialize_config_dir(str(conf), version_base="1.3"):
@@ -56,7 +64,13 @@ def _sweep_preset(name: str, conf: Path, overrides: list[str]) -> tuple[list[str
             hydra = compose(name, overrides=chosen, return_hydra_config=True).hydra
         except HydraException:
             return [], False  # told where all overrides are composed
-    params = hydra.sweeper.get("params") or {}
+    sweeper: dict[str, Any] = dict(OmegaConf.to_container(hydra.sweeper))  # type: ignore[arg-type]
+    module, _, kind = str(sweeper.pop("_target_")).rpartition(".")
+    if module.startswith("hydra_plugins.spi_lightning."):  # others check for themselves
+        ours = getattr(importlib.import_module(module), kind)
+        checked(parameters_of(ours), sweeper, "hydra.sweeper")
+        ours(**sweeper)
+    params = sweeper.get("params") or {}
     return [f"{key}={values}" for key, values in params.items()], str(hydra.mode) == "RunMode.MULTIRUN"
 
 
@@ -164,15 +178,15 @@ def _sentence(error: Exception, name: str, conf: Path, schema: type[Any], overri
                 last, candidates = block, blocks
                 break
         return f"{key}: there is no such key.{nearest(last, candidates)}{known}"
-    if match := re.search(r"Could not find '([^']+)'", text):
+    if "hydra/launcher/submitit_slurm" in text:
+        return "hydra/launcher: what SLURM needs is not installed: pip install 'spi-lightning[slurm]'."
+    if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, choice = match[1].rpartition("/")
         names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         return f"{group}={choice}: there is no such choice.{nearest(choice, names)} Valid: {', '.join(names)}."
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key
         return f"{key}: this value must be given, as {key}=VALUE."
-    if "hydra/launcher/submitit_slurm" in text:
-        return "hydra/launcher: what SLURM needs is not installed: pip install 'spi-lightning[slurm]'."
     if text.startswith("Error merging override"):
         return f"{text}: {str(error.__cause__).partition(chr(10))[0]}."
     return " ".join(text.split())
@@ -183,7 +197,8 @@ def _keys_at(path: list[str], name: str, conf: Path, overrides: list[str]) -> li
     choices = [override for override in overrides if "." not in override.partition("=")[0]]
     try:
         with initialize_config_dir(str(conf), version_base="1.3"):
-            block = OmegaConf.select(compose(name, overrides=choices), ".".join(path))
+            config = compose(name, overrides=choices, return_hydra_config=path[0] == "hydra")
+            block = OmegaConf.select(config, ".".join(path))
     except (HydraException, OmegaConfBaseException):
         return []
     return [str(key) for key in block] if OmegaConf.is_dict(block) else []

@@ -95,11 +95,11 @@ def check_target(block: dict[str, Any], key: str, role: str) -> tuple[type[Any],
             f"the entry point group '{ENTRY_POINTS}'."
         )
     with _placed(key):
-        return kind, checked(_parameters(kind), {k: v for k, v in block.items() if k != "_target_"}, key)
+        return kind, checked(parameters_of(kind), {k: v for k, v in block.items() if k != "_target_"}, key)
 
 
-def _parameters(kind: type[Any]) -> type[Any]:
-    """The dataclass itself, or one made of the parameters of a class."""
+def parameters_of(kind: type[Any]) -> type[Any]:
+    """The dataclass itself, or one made of the parameters of a class, whose types its constructor must give."""
     if dataclasses.is_dataclass(kind):
         return kind
     hints = typing.get_type_hints(kind.__init__)

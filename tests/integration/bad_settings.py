@@ -39,6 +39,23 @@ BAD = [
     Bad("a fold that is not there", f"{SOME} fold=7", ("fold is 7", "0 to 1")),
     Bad("more single hits than there are", f"{SOME} split.singles=5000 split.others=10", ("split.singles", "5000")),
     Bad("several values without -m", f"{SOME} seed=1,2", ("seed=1,2", "-m")),
+    Bad("several values, and --cfg", f"{SOME} -m --cfg job seed=1,2", ("--cfg", "Leave -m out")),
+    Bad(
+        "a logger that is not there",
+        f"{SOME} logger=[csv,tensorbord]",
+        ("logger=tensorbord", "Did you mean 'tensorboard'"),
+    ),
+    Bad(
+        "a search of a number of trials that is none",
+        f"{SOME} sweep=search hydra.sweeper.trials=many",
+        ("hydra.sweeper.trials", "many"),
+    ),
+    Bad("a search without trials", f"{SOME} sweep=search hydra.sweeper.trials=0", ("hydra.sweeper.trials is 0",)),
+    Bad(
+        "a key of the launcher, mistyped",
+        f"{SOME} -m seed=1,2 hydra/launcher=slurm_cpu hydra.launcher.timeout_mn=3",
+        ("hydra.launcher.timeout_mn", "Did you mean 'timeout_min'"),
+    ),
     Bad("an override that cannot be read", f"{SOME} 'seed=[1'", ("seed=[1", "KEY=VALUE")),
     Bad("a value that refers to itself", f"{SOME} 'seed=${{seed}}'", ("seed",)),
     Bad("a resolver that is not there", f"{SOME} 'paper=${{shell:ls}}'", ("shell",)),

@@ -128,7 +128,7 @@ def test_several_runs_are_evaluated_by_one_command_each_in_its_own_folder(spi, s
 
 @pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset != "search"])
 def test_every_job_of_a_preset_can_be_composed(preset: str) -> None:
-    params, multirun = compose._sweep_preset("train", CONF, [f"sweep={preset}"])
+    params, multirun = compose._sweep("train", CONF, [f"sweep={preset}"])
     jobs = compose._jobs(["data.path=patterns.cxi", f"sweep={preset}", *params], multirun)
     assert len(jobs) > 3
     for overrides in jobs:
