@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -64,6 +65,7 @@ def train_fold(recipe: Recipe, training_set: TrainingSet, splits: Splits, fold: 
         rank = distributed.get_rank() if distributed.is_initialized() else 0
         with tracked({} if rank else recipe.loggers, folder.parents[1], fold) as runs:
             first = _fit(recipe, training_set, splits, fold, folder, runs)
+        gc.collect()  # Lightning's objects refer to each other, and would keep the loader's processes
         if not first:
             return
         network = recipe.network()

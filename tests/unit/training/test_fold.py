@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -58,10 +60,17 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -
     assert not _same(first, trained(tmp_path / "c", seed=2))
 
 
-def test_workers_do_not_change_the_weights(tmp_path: Path) -> None:
+def test_workers_do_not_change_the_weights_and_end_with_the_fold(tmp_path: Path) -> None:
     pipeline = BatchgeneratorsPipeline(Transforms(), order=1)
     first = trained(tmp_path / "a", pipeline=pipeline, workers=0)
-    assert _same(first, trained(tmp_path / "b", pipeline=pipeline, workers=2))
+    before = set(multiprocessing.active_children())
+    gc.disable()  # which may end them by chance
+    try:
+        second = trained(tmp_path / "b", pipeline=pipeline, workers=2)
+        assert set(multiprocessing.active_children()) <= before
+    finally:
+        gc.enable()
+    assert _same(first, second)
 
 
 class _Killed(Exception):
